@@ -1,0 +1,1 @@
+"""Frontends: C, Python and torch.fx programs become SCoPs."""

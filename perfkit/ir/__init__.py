@@ -1,0 +1,1 @@
+"""The frozen intermediate representation: affine and value expressions, SCoPs, loop trees."""

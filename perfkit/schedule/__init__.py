@@ -1,0 +1,1 @@
+"""Schedules as scripts of transforms that prove their own legality."""
