@@ -77,3 +77,100 @@ class BudgetExceeded(PerfkitError):
 
 class InternalError(PerfkitError):
     """A broken invariant inside perfkit: a bug to report, never the user's fault."""
+
+
+# --- settings and installation -------------------------------------------------------------
+
+
+class SettingError(PerfkitError):
+    """A setting (keyword or ``PERFKIT_*`` variable) is unknown or has a value out of range."""
+
+
+class ExtensionMissing(PerfkitError):
+    """The compiled extension of perfkit is not installed next to its Python sources."""
+
+
+class LockTimeout(PerfkitError):
+    """Another process held a lock for longer than ``Settings.lock_timeout``."""
+
+
+# --- compiling and caching generated code --------------------------------------------------
+
+
+class BuildError(PerfkitError):
+    """Generated code could not be turned into a loadable kernel."""
+
+
+class CompilerNotFound(BuildError):
+    """No C compiler was found; the message says how to get one."""
+
+
+class CompileError(BuildError):
+    """The compiler refused generated code, or took too long; names the kept source file."""
+
+
+class LoadError(BuildError):
+    """A built shared object could not be loaded, or lacks the expected function."""
+
+
+class CacheError(PerfkitError):
+    """Neither the kernel cache nor a temporary folder can be written."""
+
+
+# --- calling a kernel ----------------------------------------------------------------------
+
+
+class SignatureError(PerfkitError):
+    """A kernel's signature contradicts itself; a bug in the code generator that made it."""
+
+
+class CallError(PerfkitError):
+    """A kernel refused a call before anything ran; each message names the argument."""
+
+
+class ArgumentCountError(CallError, TypeError):
+    """Too many or too few arguments, or a keyword that the kernel does not have."""
+
+
+class ArgumentTypeError(CallError, TypeError):
+    """An argument is not an array, or not a number, where one is needed."""
+
+
+class DtypeError(CallError, TypeError):
+    """An array's element type (or its byte order) differs from the kernel's."""
+
+
+class RankError(CallError, ValueError):
+    """An array has another number of dimensions than the kernel expects."""
+
+
+class DeviceError(CallError, ValueError):
+    """An array does not live in the memory of the CPU."""
+
+
+class LayoutError(CallError, ValueError):
+    """An array is not C-contiguous, or not aligned to its element size."""
+
+
+class ReadOnlyError(CallError, ValueError):
+    """The kernel writes to an array that may not be written."""
+
+
+class SizeError(CallError, ValueError):
+    """Sizes disagree with each other, with a constant, or exceed what fits."""
+
+
+class OverlapError(CallError, ValueError):
+    """A written array shares memory with another argument."""
+
+
+class GradientError(CallError, RuntimeError):
+    """A torch tensor asks for a gradient that a compiled kernel would silently lose."""
+
+
+class BoundsError(CallError, IndexError):
+    """With these sizes the program would access an array out of its bounds."""
+
+
+class KernelFailure(PerfkitError, RuntimeError):
+    """The compiled function reported a failure (a non-zero code) while it ran."""
