@@ -1,0 +1,1 @@
+"""Test programs and the benchmarks that run on them."""

@@ -1,0 +1,1 @@
+"""Further test programs: stencils, image pipelines, dynamic programming and odd loop forms."""

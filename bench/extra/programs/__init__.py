@@ -1,0 +1,1 @@
+"""One module per program; see `bench.polybench.registry` for what each must define."""
