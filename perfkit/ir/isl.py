@@ -45,12 +45,18 @@ class Polyhedra:
     """isl objects of one SCoP, in one context.
 
     Every set and map has the SCoP's parameters, in order. Statement instances live in the space
-    ``S[iterators]``, array elements in ``A[indices]``, schedules in an unnamed space.
+    ``S[iterators]``, array elements in ``A[indices]``, schedules in an unnamed space. Objects of
+    two SCoPs with the same parameters may be compared when they share ``ctx``.
     """
 
-    def __init__(self, scop: Scop, max_operations: int = DEFAULT_MAX_OPERATIONS) -> None:
+    def __init__(
+        self,
+        scop: Scop,
+        max_operations: int = DEFAULT_MAX_OPERATIONS,
+        ctx: isl.Context | None = None,
+    ) -> None:
         self.scop = scop
-        self.ctx = isl.Context()
+        self.ctx = isl.Context() if ctx is None else ctx
         self.max_operations = max_operations
         self.ctx.set_max_operations(max_operations)
         self.params = f"[{', '.join(scop.parameters)}] -> "

@@ -44,7 +44,9 @@ class Statement:
     """``write = value`` for every point of ``domain``.
 
     The reads are the loads of ``value``; an update such as ``C[i, j] += x`` is written out as a
-    load of ``C[i, j]``. ``text`` is the source line, for comments and messages only.
+    load of ``C[i, j]``. ``text`` is the source line, for comments and messages only. ``origin``
+    names the statement of the original program whose instances these are, when the name differs
+    (index-set splitting); a statement that storage transforms add to move a value has none.
     """
 
     name: str
@@ -53,6 +55,7 @@ class Statement:
     value: Expr
     location: Location = field(default=Location(), compare=False)
     text: str = field(default="", compare=False)
+    origin: str = ""
 
     @property
     def iterators(self) -> tuple[str, ...]:

@@ -1,0 +1,303 @@
+"""Value flow: which instance produced the value that another one reads, and whether it is kept.
+
+A memory dependence says that two instances touch one element; a *flow* says that the value which
+one of them wrote is the value which the other one reads (Feautrier, "Dataflow analysis of array and
+scalar references", 1991). Storage transforms change memory dependences on purpose, so the proof
+that a program still computes the same is that every flow of the original survives, from the values
+that come in to the values that go out: :func:`preserves_flow`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import islpy as isl
+
+from perfkit.errors import IllegalSchedule
+from perfkit.ir.affine import Affine
+from perfkit.ir.expr import Access, Binary, Expr, Load, loads, map_accesses
+from perfkit.ir.isl import Polyhedra, budget_errors
+from perfkit.ir.scop import Scop, Statement
+from perfkit.ir.tree import Node, padded_vectors
+from perfkit.schedule.state import State
+
+IN, OUT = isl.dim_type.in_, isl.dim_type.out
+LIVE_IN = "in__"
+"""Prefix of the tuples that stand for the values which elements hold before the region runs."""
+_READ, _FINAL = "rd__", "fin__"
+
+Rename = Callable[[isl.Map], isl.Map | isl.UnionMap | None]
+
+
+def accumulator_load(statement: Statement) -> int | None:
+    """The position, in ``statement.reads``, of the accumulator of a reduction; None without one.
+
+    A reduction is ``x = x op e`` with an associative and commutative ``op`` (or ``x = x - e``),
+    where nothing else in ``e`` reads the array of ``x``.
+    """
+    reads = statement.reads
+    same = [k for k, access in enumerate(reads) if access.array == statement.write.array]
+    if len(same) != 1 or reads[same[0]] != statement.write:
+        return None
+    value = statement.value
+    if not isinstance(value, Binary):
+        return None
+    family = "add" if value.op == "sub" else value.op
+    if family not in ("add", "mul", "min", "max", "and", "or", "xor"):
+        return None
+    spine: Expr = value
+    while isinstance(spine, Binary) and _family(spine.op) == family:
+        if _holds(spine.left, statement.write):
+            spine = spine.left
+        elif spine.op != "sub":
+            spine = spine.right
+        else:
+            return None
+    return same[0] if isinstance(spine, Load) and spine.access == statement.write else None
+
+
+def _family(op: str) -> str:
+    return "add" if op == "sub" else op
+
+
+def _holds(expr: Expr, access: Access) -> bool:
+    return access in loads(expr)
+
+
+def pieces_of(union: isl.UnionMap) -> list[isl.Map]:
+    """The maps of a union, one per pair of spaces."""
+    found: list[isl.Map] = []
+    union.foreach_map(found.append)
+    return found
+
+
+class Flows:
+    """The value-based flow of a SCoP whose statements run in the order of ``tree``.
+
+    ``sources[S, k]`` maps an instance of statement ``S`` to what its load number ``k`` (in
+    ``S.reads``) yields: the instance that wrote the value, or ``in__A[x]`` for the value that
+    element ``x`` of ``A`` held before. ``final[A]`` maps ``A[x]`` to what the element holds after.
+
+    ``unordered`` names reductions whose writes may come in any order among themselves: a load then
+    has *every* contribution since the last other write as its sources, and what the accumulator's
+    own load takes from the same statement is left out.
+    """
+
+    def __init__(
+        self,
+        poly: Polyhedra,
+        tree: Node,
+        arrays: Iterable[str] | None = None,
+        unordered: frozenset[str] = frozenset(),
+    ) -> None:
+        self.poly = poly
+        self.scop = poly.scop
+        self.unordered = unordered
+        self.arrays = frozenset(a.name for a in self.scop.arrays) if arrays is None else frozenset(arrays)
+        self.sources: dict[tuple[str, int], isl.UnionMap] = {}
+        self.final: dict[str, isl.UnionMap] = {}
+        poly.renew_budget()
+        with budget_errors():
+            self._compute(padded_vectors(tree))
+
+    def _compute(self, vectors: dict[str, tuple[Affine, ...]]) -> None:
+        poly, scop = self.poly, self.scop
+        depth = max((len(v) for v in vectors.values()), default=0)
+        sinks, musts, mays, order = [], [], [], []
+        aliases: dict[str, tuple[str, int]] = {}
+        for s in scop.statements:
+            # The leading 0 puts everything before the final reads, the last one a statement's
+            # loads before its own write.
+            vector = "0, " + "".join(f"{v}, " for v in vectors[s.name])
+            order.append(self._time(s.name, s.iterators, vector + "1"))
+            if s.write.array in self.arrays:
+                (mays if s.name in self.unordered else musts).append(poly.writes[s.name])
+            for k, access in enumerate(s.reads):
+                if access.array not in self.arrays:
+                    continue
+                alias = f"{_READ}{k}_{s.name}"
+                aliases[alias] = (s.name, k)
+                order.append(self._time(alias, s.iterators, vector + "0"))
+                sinks.append(poly.access_map(s, access).set_tuple_name(IN, alias))
+        finals: dict[str, str] = {}
+        for array in scop.arrays:
+            if array.local or array.name not in self.arrays:
+                continue
+            alias = f"{_FINAL}{array.name}"
+            finals[alias] = array.name
+            dims = tuple(f"x{d}" for d in range(array.rank))
+            inside = " and ".join(
+                f"0 <= {x} < {n}" for x, n in zip(dims, array.shape, strict=True)
+            )
+            index = ", ".join(dims)
+            sinks.append(
+                poly.map(f"{{ {alias}[{index}] -> {array.name}[{index}] : {inside or 'true'} }}")
+                .intersect_params(poly.context)
+            )
+            order.append(self._time(alias, dims, "1" + ", 0" * (depth + 1)))
+
+        info = isl.UnionAccessInfo.from_sink(poly.union_map(sinks))
+        info = info.set_must_source(poly.union_map(musts))
+        if mays:
+            info = info.set_may_source(poly.union_map(mays))
+        flow = info.set_schedule_map(poly.union_map(order)).compute_flow()
+        found: dict[str, list[isl.Map]] = {alias: [] for alias in (*aliases, *finals)}
+        for m in pieces_of(flow.get_may_dependence()):
+            found[m.get_tuple_name(OUT)].append(m.reverse())
+        for m in pieces_of(flow.get_may_no_source()):
+            element = m.get_tuple_name(OUT)
+            found[m.get_tuple_name(IN)].append(m.set_tuple_name(OUT, LIVE_IN + element))
+        for alias, (name, k) in aliases.items():
+            drop_self = name in self.unordered and accumulator_load(scop.statement(name)) == k
+            self.sources[name, k] = poly.union_map(
+                m.set_tuple_name(IN, name)
+                for m in found[alias]
+                if not (drop_self and m.get_tuple_name(OUT) == name)
+            )
+        for alias, name in finals.items():
+            self.final[name] = poly.union_map(m.set_tuple_name(IN, name) for m in found[alias])
+
+    def _time(self, name: str, iterators: tuple[str, ...], vector: str) -> isl.Map:
+        return self.poly.map(f"{{ {name}[{', '.join(iterators)}] -> [{vector}] }}")
+
+
+# -- is every flow of the original preserved? ------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Correspondence:
+    """How statements of a transformed SCoP relate to those of the original.
+
+    ``origin[S]`` is the original statement whose instances ``S`` runs (with the same iterators);
+    statements outside ``origin`` are copies, which only move a value.
+    """
+
+    origin: dict[str, str]
+    copies: frozenset[str]
+
+    @staticmethod
+    def of(original: Scop, scop: Scop) -> Correspondence:
+        known = original.by_name()
+        origin: dict[str, str] = {}
+        copies: set[str] = set()
+        for s in scop.statements:
+            name = s.origin or s.name
+            if name in known:
+                origin[s.name] = name
+            elif isinstance(s.value, Load):
+                copies.add(s.name)
+            else:
+                raise IllegalSchedule(
+                    "flow check", s.name, "neither part of an original statement nor a copy"
+                )
+        return Correspondence(origin, frozenset(copies))
+
+
+def preserves_flow(original: Scop, transformed: State) -> None:
+    """Raise IllegalSchedule unless every value flow of ``original`` is kept by ``transformed``.
+
+    Checked are, for every load of every instance, the instance (or the incoming element) whose
+    value it gets; the last writer of every element that lives on; that the statements still are the
+    same computations on the same instances. Copies are looked through. Under ``fp="reassociate"``
+    the contributions of one reduction statement may come in any order.
+    """
+    scop = transformed.scop
+    before = Polyhedra(original)
+    after = Polyhedra(scop, ctx=before.ctx)
+    match = Correspondence.of(original, scop)
+    with budget_errors():
+        before.renew_budget()
+        _same_computations(original, scop, match, before, after)
+        loose = (
+            frozenset(s.name for s in original.statements if accumulator_load(s) is not None)
+            if transformed.fp == "reassociate"
+            else frozenset()
+        )
+        loose_parts = frozenset(s for s, o in match.origin.items() if o in loose)
+        old = Flows(before, original.tree, unordered=loose)
+        new = Flows(after, transformed.tree, unordered=loose_parts)
+        resolve = _Resolver(new, match)
+        by_name = original.by_name()
+        for (name, k), expected in old.sources.items():
+            # Parts of one reduction are one reduction: among them order is free as well.
+            drop = name if name in loose and accumulator_load(by_name[name]) == k else None
+            parts = [s for s, o in match.origin.items() if o == name]
+            found = after.union_map(
+                m.set_tuple_name(IN, name)
+                for s in parts
+                for m in pieces_of(resolve(new.sources[s, k]))
+                if drop is None or m.get_tuple_name(OUT) != drop
+            )
+            _compare(expected, found, f"{name} reading {by_name[name].reads[k]}")
+        for array in original.arrays:
+            if array.live_out and not array.local:
+                found = resolve(new.final[array.name])
+                _compare(old.final[array.name], found, f"the final value of {array.name}")
+
+
+class _Resolver:
+    """Replaces parts by their origin, and copies by the source of what they copy."""
+
+    def __init__(self, flows: Flows, match: Correspondence) -> None:
+        self.match = match
+        self.poly = flows.poly
+        self.copied = {c: flows.sources[c, 0] for c in match.copies}
+
+    def __call__(self, union: isl.UnionMap) -> isl.UnionMap:
+        for _ in range(len(self.match.copies) + 1):
+            if not any(m.get_tuple_name(OUT) in self.copied for m in pieces_of(union)):
+                break
+            union = self._through(union)
+        return self.poly.union_map(
+            m.set_tuple_name(OUT, self.match.origin.get(m.get_tuple_name(OUT), m.get_tuple_name(OUT)))
+            for m in pieces_of(union)
+        )
+
+    def _through(self, union: isl.UnionMap) -> isl.UnionMap:
+        result = self.poly.union_map(())
+        for m in pieces_of(union):
+            piece = isl.UnionMap.from_map(m)
+            copied = self.copied.get(m.get_tuple_name(OUT))
+            result = result.union(piece if copied is None else piece.apply_range(copied))
+        return result
+
+
+def _same_computations(
+    original: Scop, scop: Scop, match: Correspondence, before: Polyhedra, after: Polyhedra
+) -> None:
+    for s in original.statements:
+        parts = [p for p, o in match.origin.items() if o == s.name]
+        covered = before.domains[s.name].subtract(before.domains[s.name])
+        for part in parts:
+            if _skeleton(scop.statement(part).value) != _skeleton(s.value):
+                raise IllegalSchedule("flow check", s.name, f"{part} computes something else")
+            domain = after.domains[part].set_tuple_name(s.name)
+            if not covered.is_disjoint(domain):
+                raise IllegalSchedule("flow check", s.name, "an instance would run twice")
+            covered = covered.union(domain)
+        if not covered.is_equal(before.domains[s.name]):
+            raise IllegalSchedule("flow check", s.name, "its instances are not those of the original")
+
+
+def _skeleton(value: Expr) -> Expr:
+    return map_accesses(value, lambda _: Access("_"))
+
+
+def _compare(expected: isl.UnionMap, found: isl.UnionMap, what: str) -> None:
+    lost = expected.subtract(found)
+    if lost.is_empty():
+        extra = found.subtract(expected)
+        if extra.is_empty():
+            return
+        source = pieces_of(extra)[0].get_tuple_name(OUT)
+        raise IllegalSchedule("flow check", f"{_named(source)} -> {what}", "a flow that was not there")
+    source = pieces_of(lost)[0].get_tuple_name(OUT)
+    raise IllegalSchedule("flow check", f"{_named(source)} -> {what}", "this flow is lost")
+
+
+def _named(source: str) -> str:
+    return f"the initial {source.removeprefix(LIVE_IN)}" if source.startswith(LIVE_IN) else source
+
+
+__all__ = ["LIVE_IN", "Correspondence", "Flows", "accumulator_load", "pieces_of", "preserves_flow"]
