@@ -193,3 +193,32 @@ def map_accesses(expr: Expr, change: Callable[[Access], Access]) -> Expr:
         return Load(e.dtype, change(e.access)) if isinstance(e, Load) else e
 
     return transform(expr, visit)
+
+
+def map_loads(expr: Expr, change: Callable[[int, Access], Access]) -> Expr:
+    """Like :func:`map_accesses`, with the position of each load in :func:`loads`."""
+    position = -1
+
+    def visit(e: Expr) -> Expr:
+        nonlocal position
+        match e:
+            case Load():
+                position += 1
+                return Load(e.dtype, change(position, e.access))
+            case Unary() | Cast():
+                return replace(e, arg=visit(e.arg))
+            case Binary() | Compare():
+                return replace(e, left=visit(e.left), right=visit(e.right))
+            case Select():
+                return replace(
+                    e,
+                    condition=visit(e.condition),
+                    if_true=visit(e.if_true),
+                    if_false=visit(e.if_false),
+                )
+            case Call():
+                return replace(e, args=tuple(visit(a) for a in e.args))
+            case _:
+                return e
+
+    return visit(expr)
