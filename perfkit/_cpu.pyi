@@ -1,4 +1,6 @@
-from typing import TypedDict
+from typing import Any, TypedDict
+
+import numpy as np
 
 class CacheEntry(TypedDict):
     level: int
@@ -21,6 +23,7 @@ class ProbeEntry(TypedDict):
 
 def probe() -> ProbeEntry: ...
 def now_ns() -> int: ...
+def address(array: np.ndarray[Any, Any]) -> int: ...
 def time_calls(
     function: int, arguments: int, repeats: int = 1, limit_ns: int = 0
 ) -> tuple[list[int], int]: ...

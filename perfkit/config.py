@@ -261,10 +261,14 @@ def _nearest(name: str, known: Mapping[str, Any]) -> str:
 def describe() -> list[tuple[str, str, str]]:
     """(variable, default as text, explanation) of every setting, for help texts."""
     defaults = Settings()
-    return [
-        (PREFIX + field.name.upper(), str(getattr(defaults, field.name)), field.metadata["doc"])
-        for field in dataclasses.fields(Settings)
-    ]
+    rows = []
+    for field in dataclasses.fields(Settings):
+        value = getattr(defaults, field.name)
+        text = ",".join(value) if isinstance(value, tuple) else str(value)
+        if isinstance(value, bool):
+            text = str(int(value))
+        rows.append((PREFIX + field.name.upper(), text, field.metadata["doc"]))
+    return rows
 
 
 _scoped: ContextVar[Settings | None] = ContextVar("perfkit_settings", default=None)

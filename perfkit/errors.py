@@ -45,6 +45,10 @@ class SyntaxProblem(SourceError):
     """The source cannot be parsed."""
 
 
+class SourceFileError(PerfkitError):
+    """A source file cannot be read, or an optimized one cannot be written."""
+
+
 # --- schedules -----------------------------------------------------------------------------
 
 
@@ -67,7 +71,8 @@ class IllegalSchedule(ScheduleError):
         self.transform = transform
         self.dependence = dependence
         super().__init__(
-            f"{transform}: violates the dependence {dependence}" + (f" ({detail})" if detail else "")
+            f"{transform}: violates the dependence {dependence}"
+            + (f" ({detail})" if detail else "")
         )
 
 

@@ -1,4 +1,5 @@
 // perfkit._cpu: plain numbers in, plain numbers and dictionaries out.
+#include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
@@ -50,12 +51,20 @@ py::tuple time_calls(std::uintptr_t function, std::uintptr_t arguments, int repe
   return py::make_tuple(timing.nanoseconds, timing.code);
 }
 
+// ndarray.ctypes.data builds an object and __array_interface__ a dictionary; a kernel call has
+// no time for either.
+std::uintptr_t address(const py::array& array) {
+  return reinterpret_cast<std::uintptr_t>(array.data());
+}
+
 }  // namespace
 
 PYBIND11_MODULE(_cpu, m) {
   m.doc() = "Machine probe and clock of perfkit.";
   m.def("probe", &probe, "What this machine has, as this process may use it.");
   m.def("now_ns", &perfkit::now_ns, "A monotonic clock in nanoseconds.");
+  m.def("address", &address, py::arg("array").noconvert(),
+        "Address of the first element of a NumPy array.");
   m.def("time_calls", &time_calls, py::arg("function"), py::arg("arguments"),
         py::arg("repeats") = 1, py::arg("limit_ns") = 0,
         "Time calls of a kernel by address: (nanoseconds per completed call, return code).");
