@@ -37,6 +37,12 @@ floyd-warshall gemm gemver gesummv gramschmidt heat-3d jacobi-1d jacobi-2d lu lu
 nussinov seidel-2d symm syr2k syrk trisolv trmm
 """
 _EXTRA = """
+wave-2d wave-3d lbm-d2q9 fdtd-mur heat-ring seidel-3d trsm-left-lower trsm-right-upper lcs
+edit-distance matrix-chain smith-waterman blur-two-stage unsharp-mask harris sobel-clamped conv2d
+depthwise-conv integral-image running-sums bit-mix batched-dense transpose-reduce frobenius
+softmax-rows layer-norm krylov red-black-guard red-black-strided upsample banded-matvec
+fraction-bounds backward guards smooth-global nbody horner mandelbrot blocked-gemm contraction
+max-pool causal-attention upwind life thomas convolve flip jacobi-3d-linear
 """
 POLYBENCH = _POLYBENCH.split()
 EXTRA = _EXTRA.split()
