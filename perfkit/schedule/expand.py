@@ -216,8 +216,7 @@ def _dimension(
         own = loop.expression(s)
         if k != WRITE:
             from_source = poly.union_map(
-                m.apply_range(value[m.get_tuple_name(OUT)])
-                for m in pieces_of(flows.sources[s, k])
+                m.apply_range(value[m.get_tuple_name(OUT)]) for m in pieces_of(flows.sources[s, k])
             )
             found = _as_affine(poly, flows.scop.statement(s), from_source, own, shifted)
             if found is None:
@@ -242,9 +241,7 @@ def _as_affine(
             return own
         if not shifted or not m.is_single_valued():
             return None
-        candidates: list[isl.Aff] = []
-        m.as_pw_multi_aff().get_at(0).foreach_piece(lambda _, aff: candidates.append(aff))
-        for aff in candidates:
+        for aff in _pieces(m.as_pw_multi_aff().get_at(0)):
             try:
                 expr = affine_of(aff, statement.iterators)
             except ValueError:
@@ -255,9 +252,7 @@ def _as_affine(
     return own
 
 
-def _reused(
-    flows: Flows, array: str, members: frozenset[tuple[str, int]], loop: Loop
-) -> bool:
+def _reused(flows: Flows, array: str, members: frozenset[tuple[str, int]], loop: Loop) -> bool:
     """Whether some element is used in different iterations of the loop."""
     poly = flows.poly
     relation = None
@@ -277,9 +272,7 @@ def affine_bounds(values: isl.Set) -> tuple[Affine, Affine] | None:
 
 
 def _extreme(values: isl.Set, exact: isl.PwAff, lower: bool) -> Affine | None:
-    candidates: list[isl.Aff] = []
-    exact.foreach_piece(lambda _, aff: candidates.append(aff))
-    for aff in candidates:
+    for aff in _pieces(exact):
         bound = isl.PwAff.from_aff(aff)
         worse = (exact.lt_set(bound) if lower else exact.gt_set(bound)).is_empty()
         if worse:
@@ -288,6 +281,12 @@ def _extreme(values: isl.Set, exact: isl.PwAff, lower: bool) -> Affine | None:
             except ValueError:
                 continue
     return None
+
+
+def _pieces(pw: isl.PwAff) -> list[isl.Aff]:
+    found: list[isl.Aff] = []
+    pw.foreach_piece(lambda _, aff: found.append(aff))
+    return found
 
 
 # -- rewriting -------------------------------------------------------------------------------

@@ -9,14 +9,15 @@ that come in to the values that go out: :func:`preserves_flow`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 import islpy as isl
 
+from perfkit.analysis.reductions import reductions
 from perfkit.errors import IllegalSchedule
 from perfkit.ir.affine import Affine
-from perfkit.ir.expr import Access, Binary, Expr, Load, loads, map_accesses
+from perfkit.ir.expr import Access, Expr, Load, map_accesses
 from perfkit.ir.isl import Polyhedra, budget_errors
 from perfkit.ir.scop import Scop, Statement
 from perfkit.ir.tree import Node, padded_vectors
@@ -27,49 +28,17 @@ LIVE_IN = "in__"
 """Prefix of the tuples that stand for the values which elements hold before the region runs."""
 _READ, _FINAL = "rd__", "fin__"
 
-Rename = Callable[[isl.Map], isl.Map | isl.UnionMap | None]
-
-
-def accumulator_load(statement: Statement) -> int | None:
-    """The position, in ``statement.reads``, of the accumulator of a reduction; None without one.
-
-    A reduction is ``x = x op e`` with an associative and commutative ``op`` (or ``x = x - e``),
-    where nothing else in ``e`` reads the array of ``x``.
-    """
-    reads = statement.reads
-    same = [k for k, access in enumerate(reads) if access.array == statement.write.array]
-    if len(same) != 1 or reads[same[0]] != statement.write:
-        return None
-    value = statement.value
-    if not isinstance(value, Binary):
-        return None
-    family = "add" if value.op == "sub" else value.op
-    if family not in ("add", "mul", "min", "max", "and", "or", "xor"):
-        return None
-    spine: Expr = value
-    while isinstance(spine, Binary) and _family(spine.op) == family:
-        if _holds(spine.left, statement.write):
-            spine = spine.left
-        elif spine.op != "sub":
-            spine = spine.right
-        else:
-            return None
-    return same[0] if isinstance(spine, Load) and spine.access == statement.write else None
-
-
-def _family(op: str) -> str:
-    return "add" if op == "sub" else op
-
-
-def _holds(expr: Expr, access: Access) -> bool:
-    return access in loads(expr)
-
 
 def pieces_of(union: isl.UnionMap) -> list[isl.Map]:
     """The maps of a union, one per pair of spaces."""
     found: list[isl.Map] = []
     union.foreach_map(found.append)
     return found
+
+
+def _accumulates(statement: Statement, k: int) -> bool:
+    """Is load ``k`` of a reduction its accumulator?"""
+    return statement.reads[k] == statement.write
 
 
 class Flows:
@@ -89,12 +58,14 @@ class Flows:
         poly: Polyhedra,
         tree: Node,
         arrays: Iterable[str] | None = None,
-        unordered: frozenset[str] = frozenset(),
+        unordered: Collection[str] = (),
     ) -> None:
         self.poly = poly
         self.scop = poly.scop
         self.unordered = unordered
-        self.arrays = frozenset(a.name for a in self.scop.arrays) if arrays is None else frozenset(arrays)
+        self.arrays = (
+            frozenset(a.name for a in self.scop.arrays) if arrays is None else frozenset(arrays)
+        )
         self.sources: dict[tuple[str, int], isl.UnionMap] = {}
         self.final: dict[str, isl.UnionMap] = {}
         poly.renew_budget()
@@ -127,13 +98,12 @@ class Flows:
             alias = f"{_FINAL}{array.name}"
             finals[alias] = array.name
             dims = tuple(f"x{d}" for d in range(array.rank))
-            inside = " and ".join(
-                f"0 <= {x} < {n}" for x, n in zip(dims, array.shape, strict=True)
-            )
+            inside = " and ".join(f"0 <= {x} < {n}" for x, n in zip(dims, array.shape, strict=True))
             index = ", ".join(dims)
             sinks.append(
-                poly.map(f"{{ {alias}[{index}] -> {array.name}[{index}] : {inside or 'true'} }}")
-                .intersect_params(poly.context)
+                poly.map(
+                    f"{{ {alias}[{index}] -> {array.name}[{index}] : {inside or 'true'} }}"
+                ).intersect_params(poly.context)
             )
             order.append(self._time(alias, dims, "1" + ", 0" * (depth + 1)))
 
@@ -149,7 +119,7 @@ class Flows:
             element = m.get_tuple_name(OUT)
             found[m.get_tuple_name(IN)].append(m.set_tuple_name(OUT, LIVE_IN + element))
         for alias, (name, k) in aliases.items():
-            drop_self = name in self.unordered and accumulator_load(scop.statement(name)) == k
+            drop_self = name in self.unordered and _accumulates(scop.statement(name), k)
             self.sources[name, k] = poly.union_map(
                 m.set_tuple_name(IN, name)
                 for m in found[alias]
@@ -209,11 +179,7 @@ def preserves_flow(original: Scop, transformed: State) -> None:
     with budget_errors():
         before.renew_budget()
         _same_computations(original, scop, match, before, after)
-        loose = (
-            frozenset(s.name for s in original.statements if accumulator_load(s) is not None)
-            if transformed.fp == "reassociate"
-            else frozenset()
-        )
+        loose = frozenset(reductions(before, transformed.fp))
         loose_parts = frozenset(s for s, o in match.origin.items() if o in loose)
         old = Flows(before, original.tree, unordered=loose)
         new = Flows(after, transformed.tree, unordered=loose_parts)
@@ -221,7 +187,7 @@ def preserves_flow(original: Scop, transformed: State) -> None:
         by_name = original.by_name()
         for (name, k), expected in old.sources.items():
             # Parts of one reduction are one reduction: among them order is free as well.
-            drop = name if name in loose and accumulator_load(by_name[name]) == k else None
+            drop = name if name in loose and _accumulates(by_name[name], k) else None
             parts = [s for s, o in match.origin.items() if o == name]
             found = after.union_map(
                 m.set_tuple_name(IN, name)
@@ -250,8 +216,9 @@ class _Resolver:
                 break
             union = self._through(union)
         return self.poly.union_map(
-            m.set_tuple_name(OUT, self.match.origin.get(m.get_tuple_name(OUT), m.get_tuple_name(OUT)))
+            m.set_tuple_name(OUT, self.match.origin.get(source, source))
             for m in pieces_of(union)
+            for source in [m.get_tuple_name(OUT)]
         )
 
     def _through(self, union: isl.UnionMap) -> isl.UnionMap:
@@ -277,7 +244,7 @@ def _same_computations(
                 raise IllegalSchedule("flow check", s.name, "an instance would run twice")
             covered = covered.union(domain)
         if not covered.is_equal(before.domains[s.name]):
-            raise IllegalSchedule("flow check", s.name, "its instances are not those of the original")
+            raise IllegalSchedule("flow check", s.name, "not the instances of the original")
 
 
 def _skeleton(value: Expr) -> Expr:
@@ -291,7 +258,7 @@ def _compare(expected: isl.UnionMap, found: isl.UnionMap, what: str) -> None:
         if extra.is_empty():
             return
         source = pieces_of(extra)[0].get_tuple_name(OUT)
-        raise IllegalSchedule("flow check", f"{_named(source)} -> {what}", "a flow that was not there")
+        raise IllegalSchedule("flow check", f"{_named(source)} -> {what}", "a new flow")
     source = pieces_of(lost)[0].get_tuple_name(OUT)
     raise IllegalSchedule("flow check", f"{_named(source)} -> {what}", "this flow is lost")
 
@@ -300,4 +267,4 @@ def _named(source: str) -> str:
     return f"the initial {source.removeprefix(LIVE_IN)}" if source.startswith(LIVE_IN) else source
 
 
-__all__ = ["LIVE_IN", "Correspondence", "Flows", "accumulator_load", "pieces_of", "preserves_flow"]
+__all__ = ["LIVE_IN", "Correspondence", "Flows", "pieces_of", "preserves_flow"]
