@@ -63,15 +63,17 @@ def as_array(value: object, parameter: Parameter) -> Array:
             f"argument {name!r} ({type(value).__name__}) lives on a GPU, but this kernel runs on "
             "the CPU: pass a copy in CPU memory"
         )
+    dlpack = hasattr(value, "__dlpack__") and hasattr(value, "__dlpack_device__")
+    if dlpack:
+        device = tuple(int(part) for part in value.__dlpack_device__())  # type: ignore[attr-defined]
+        if device[0] not in _DLPACK_HOST:
+            raise DeviceError(
+                f"argument {name!r} ({type(value).__name__}) lives on DLPack device {device}, "
+                "but this kernel runs on the CPU: pass a copy in CPU memory"
+            )
     try:
-        if hasattr(value, "__dlpack__") and hasattr(value, "__dlpack_device__"):
-            device = tuple(int(part) for part in value.__dlpack_device__())
-            if device[0] not in _DLPACK_HOST:
-                raise DeviceError(
-                    f"argument {name!r} ({type(value).__name__}) lives on DLPack device {device}, "
-                    "but this kernel runs on the CPU: pass a copy in CPU memory"
-                )
-            return np.from_dlpack(value)
+        if dlpack:
+            return np.from_dlpack(value)  # type: ignore[arg-type]
         if hasattr(value, "__array_interface__"):
             return np.asarray(value)
         return np.asarray(memoryview(value))  # type: ignore[arg-type]
