@@ -13,8 +13,8 @@
         S0
 
 ``local`` and ``dead`` (not live out) may follow an array's dtype. Values are Python expressions of
-array elements, scalar variables, numbers, calls of ``min``, ``max``, ``sqrt``..., and ``val(i + 1)``
-for an iterator's value.
+array elements, scalar variables, numbers, calls of ``min``, ``max``, ``sqrt``..., and
+``val(i + 1)`` for an iterator's value.
 """
 
 from __future__ import annotations

@@ -170,6 +170,36 @@ def carried(deps: Dependences, tree: Node, loop: str) -> tuple[Dependence, ...]:
     return tuple(found)
 
 
+def largest_lead(deps: Dependences, tree: Node, a: str, b: str) -> int | None:
+    """The maximum of ``value_a - value_b`` over the dependences from a loop to its sibling.
+
+    Only pairs that agree on every level outside count; 0 when there is none, None when the
+    maximum is unbounded.
+    """
+    levels = _levels(tree)
+    lead: int | None = None
+    with budget_errors():
+        deps.polyhedra.renew_budget()
+        for key, front in deps.ordered.items():
+            if key[0] not in statements(find_loop(tree, a)):
+                continue
+            if key[1] not in statements(find_loop(tree, b)):
+                continue
+            rest: Front | None = front
+            for (x, first), (y, second) in zip(levels[key[0]], levels[key[1]], strict=False):
+                if rest is None:
+                    break
+                if first and second and (first.name, second.name) == (a, b):
+                    found = rest.largest_lead(x, y)
+                    if found is None:
+                        return None
+                    lead = found if lead is None else max(lead, found)
+                    break
+                if first is not None or second is not None:
+                    rest = rest.same(x, y)
+    return lead or 0
+
+
 def is_parallel(deps: Dependences, tree: Node, loop: str) -> bool:
     """Does ``loop`` carry nothing, not even a reduction?"""
     return not any(
@@ -189,7 +219,7 @@ def carried_reductions(deps: Dependences, tree: Node, loop: str) -> tuple[str, .
 
 
 def check_shape(tree: Node) -> None:
-    """Marks that no dependence can justify: TransformError for a vector loop that has loops inside."""
+    """Refuse marks that no dependence can justify: a vector loop with loops inside."""
     for loop in loops(tree):
         if loop.mark("vector") and loops(loop.body):
             raise TransformError(
@@ -292,6 +322,6 @@ def check_final(analysis: Analysis, state: State) -> None:
 
 __all__ = [
     "Violation", "carried", "carried_reductions", "check", "check_final", "check_marks",
-    "check_shape", "is_legal", "is_parallel", "mark_violation", "reduction_parallel",
-    "violations",
+    "check_shape", "is_legal", "is_parallel", "largest_lead", "mark_violation",
+    "reduction_parallel", "violations",
 ]  # fmt: skip
