@@ -1,0 +1,297 @@
+"""C statements from the loop AST: loops, guards, registers and runs of statement instances."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+
+from perfkit.codegen.ctext import C_TYPES, Helpers, Registers, Writer
+from perfkit.codegen.nodes import (
+    For,
+    Guard,
+    Instance,
+    Let,
+    Node,
+    Region,
+    Register,
+    Scope,
+)
+from perfkit.codegen.promote import Place, place_of
+from perfkit.ir.affine import Affine
+from perfkit.ir.expr import Access
+from perfkit.ir.scop import Scop, Statement
+
+_INDENT = "  "
+
+
+class BlockWriter:
+    """Writes nodes as indented lines; one comment names each statement where it starts."""
+
+    def __init__(
+        self, scop: Scop, helpers: Helpers, names: Mapping[str, str], private: frozenset[str]
+    ) -> None:
+        self.scop = scop
+        self.statements: Mapping[str, Statement] = scop.by_name()
+        self.helpers = helpers
+        self.writer = Writer(helpers, names, {a.name: a.dtype for a in scop.arrays})
+        self.private = private  # scalar locals that a thread declares for itself
+        self.temporaries = 0
+
+    def lines(
+        self, nodes: tuple[Node, ...], registers: Registers, depth: int
+    ) -> list[str]:
+        if len(nodes) == 1 and isinstance(nodes[0], Let | Scope):
+            return self._open(nodes[0], registers, depth)  # the block around it has braces
+        result: list[str] = []
+        run: list[Instance] = []
+        for node in nodes:
+            if isinstance(node, Instance):
+                run.append(node)
+                continue
+            result += self._run(run, registers, depth)
+            run = []
+            result += self._node(node, registers, depth)
+        return result + self._run(run, registers, depth)
+
+    def _node(self, node: Node, registers: Registers, depth: int) -> list[str]:
+        pad = _INDENT * depth
+        match node:
+            case For():
+                return self._for(node, registers, depth)
+            case Guard():
+                if node.condition == ((),):
+                    return self.lines(node.body, registers, depth)
+                head = f"{pad}if ({self.writer.condition(node.condition)}) {{"
+                return [head, *self.lines(node.body, registers, depth + 1), f"{pad}}}"]
+            case Region():
+                what = f"#pragma omp {node.kind}"
+                body = self.lines(node.body, registers, depth + 1)
+                if node.kind == "parallel":
+                    own = [
+                        f"{pad}{_INDENT}{C_TYPES[self.scop.array(n).dtype]} {n};"
+                        for n in sorted(self.private)
+                    ]
+                    body = own + body
+                return [f"{pad}{what}", f"{pad}{{", *body, f"{pad}}}"]
+            case Let() | Scope():
+                return [f"{pad}{{", *self._open(node, registers, depth + 1), f"{pad}}}"]
+        raise TypeError(type(node).__name__)
+
+    def _open(self, node: Let | Scope, registers: Registers, depth: int) -> list[str]:
+        """The declarations and statements of a block, without its braces."""
+        if isinstance(node, Let):
+            return self._let(node, registers, depth)
+        return self._scope(node, registers, depth)
+
+    def _let(self, node: Let, registers: Registers, depth: int) -> list[str]:
+        inner = _INDENT * depth
+        lines = [f"{inner}int64_t {node.name} = {self.writer.bound(node.lower)};"]
+        if node.after is not None:
+            upper, strip = node.after
+            last = self.writer.bound(upper)
+            name = node.name
+            lines.append(f"{inner}if ({last} >= {name})")
+            lines.append(f"{inner}{_INDENT}{name} += ({last} - {name} + 1) / {strip} * {strip};")
+        return [*lines, *self.lines(node.body, registers, depth)]
+
+    def _for(self, loop: For, registers: Registers, depth: int) -> list[str]:
+        pad = _INDENT * depth
+        name = self.writer.names.get(loop.name, loop.name)
+        start = "" if loop.resumes else f"int64_t {name} = {self.writer.bound(loop.lower)}"
+        reach = (loop.width - 1) * loop.step
+        if reach and isinstance(loop.upper, Affine):
+            test = f"{name} <= {self.writer.affine(loop.upper - reach)}"
+        elif reach:
+            test = f"{name} + {reach} <= {self.writer.bound(loop.upper)}"
+        else:
+            test = f"{name} <= {self.writer.bound(loop.upper)}"
+        if loop.schedule and reach:
+            # OpenMP wants a bare variable on the left of the test.
+            test = f"{name} <= {self.writer.bound(loop.upper)} - {reach}"
+        step = loop.width * loop.step
+        advance = f"++{name}" if step == 1 else f"{name} += {step}"
+        lines: list[str] = []
+        if loop.comment:
+            lines.append(f"{pad}/* {loop.comment} */")
+        if loop.schedule:
+            lines.append(f"{pad}#pragma omp for {loop.schedule}")
+        if loop.ivdep:
+            self.helpers.need(
+                "PERFKIT_IVDEP",
+                "#if defined(__GNUC__) && !defined(__clang__)\n"
+                '#define PERFKIT_IVDEP _Pragma("GCC ivdep")\n'
+                "#else\n#define PERFKIT_IVDEP\n#endif",
+            )
+            lines.append(f"{pad}PERFKIT_IVDEP")
+        head = f"{pad}for ({start}; {test}; {advance}) {{"
+        return [*lines, head, *self.lines(loop.body, registers, depth + 1), f"{pad}}}"]
+
+    # -- registers -----------------------------------------------------------------------------
+
+    def _scope(self, scope: Scope, registers: Registers, depth: int) -> list[str]:
+        inner = _INDENT * depth
+        lines: list[str] = []
+        for register in scope.registers:
+            lines.append(f"{inner}{self._type(register)} {register.name}{self._initial(register)};")
+        lines += self.lines(scope.body, registers.extended(scope.registers), depth)
+        for register in scope.registers:
+            lines += [f"{inner}{text}" for text in self._final(register)]
+        return lines
+
+    def _type(self, register: Register) -> str:
+        if register.lanes is None:
+            return C_TYPES[register.dtype]
+        return self.helpers.vector(register.dtype, register.lanes.count)
+
+    def _initial(self, register: Register) -> str:
+        if register.combine:
+            neutral = "1" if register.combine == "mul" else "0"
+            assert register.lanes is not None
+            return f" = {self._splat(neutral, register.dtype, register.lanes.count)}"
+        if not register.load:
+            return ""
+        return f" = {self._memory(Place(register.access, register.lanes), register.dtype)}"
+
+    def _final(self, register: Register) -> list[str]:
+        if register.combine:
+            assert register.lanes is not None
+            sign = "*" if register.combine == "mul" else "+"
+            lanes = [f"{register.name}[{k}]" for k in range(register.lanes.count)]
+            while len(lanes) > 1:
+                half = len(lanes) // 2
+                lanes = [f"({lanes[k]} {sign} {lanes[k + half]})" for k in range(half)]
+            return [f"{self.writer.element(register.access)} {sign}= {lanes[0]};"]
+        if not register.store:
+            return []
+        return self._write(Place(register.access, register.lanes), register.dtype, register.name)
+
+    # -- statements ----------------------------------------------------------------------------
+
+    def _run(self, run: list[Instance], registers: Registers, depth: int) -> list[str]:
+        """A straight line of instances; an operand used twice is loaded once."""
+        pad = _INDENT * depth
+        lines: list[str] = []
+        shared = self._shared_loads(run, registers)
+        loaded: dict[Place, str] = {}
+        named: set[str] = set()
+        for instance in run:
+            statement = self.statements[instance.statement]
+            if statement.name not in named:
+                named.add(statement.name)
+                text = statement.text.strip().replace("*/", "* /").replace("/*", "/ *")
+                lines.append(f"{pad}/* {statement.name}{': ' + text if text else ''} */")
+
+            def load(place: Place, dtype: str) -> str:
+                register = registers.find(place)
+                if register is not None:
+                    return register.name
+                if place not in shared:
+                    return self._memory(place, dtype)
+                if place not in loaded:
+                    self.temporaries += 1
+                    name = f"{place.access.array}_t{self.temporaries}"
+                    lanes = place.lanes
+                    kind = (
+                        C_TYPES[dtype] if lanes is None
+                        else self.helpers.vector(dtype, lanes.count)
+                    )  # fmt: skip
+                    lines.append(f"{pad}const {kind} {name} = {self._memory(place, dtype)};")
+                    loaded[place] = name
+                return loaded[place]
+
+            text = self.writer.value(statement.value, instance, load)
+            target = place_of(statement.write, instance)
+            register = registers.find(target)
+            dtype = self.scop.array(target.access.array).dtype
+            lanes = instance.lanes
+            if lanes is not None and not self._is_vector(statement, instance, registers):
+                text = self._splat(text, dtype, lanes.count)
+            if register is not None:
+                lines.append(f"{pad}{register.name} = {text};")
+            else:
+                lines += [pad + line for line in self._write(target, dtype, text)]
+        return lines
+
+    def _is_vector(
+        self, statement: Statement, instance: Instance, registers: Registers
+    ) -> bool:
+        places = [place_of(a, instance) for a in statement.reads]
+        return any(
+            p.lanes is not None or ((r := registers.find(p)) is not None and r.lanes is not None)
+            for p in places
+        )
+
+    def _shared_loads(self, run: list[Instance], registers: Registers) -> frozenset[Place]:
+        """Places loaded more than once whose array the run leaves alone."""
+        written: set[str] = set()
+        uses: Counter[Place] = Counter()
+        for instance in run:
+            statement = self.statements[instance.statement]
+            target = place_of(statement.write, instance)
+            if registers.find(target) is None:
+                written.add(target.access.array)
+            for access in statement.reads:
+                place = place_of(access, instance)
+                if registers.find(place) is None:
+                    uses[place] += 1
+        if len(run) == 1:
+            return frozenset()
+        return frozenset(
+            p for p, n in uses.items() if n > 1 and p.access.array not in written
+        )
+
+    # -- memory --------------------------------------------------------------------------------
+
+    def _memory(self, place: Place, dtype: str) -> str:
+        if place.lanes is None:
+            return self.writer.element(place.access)
+        if _contiguous(place):
+            load = self.helpers.load(dtype, place.lanes.count)
+            return f"{load}(&{self.writer.element(place.access)})"
+        kind = self.helpers.vector(dtype, place.lanes.count)
+        return f"({kind}){{{', '.join(self.writer.element(a) for a in _each_lane(place))}}}"
+
+    def _write(self, place: Place, dtype: str, text: str) -> list[str]:
+        if place.lanes is None:
+            return [f"{self.writer.element(place.access)} = {text};"]
+        if _contiguous(place):
+            store = self.helpers.store(dtype, place.lanes.count)
+            return [f"{store}(&{self.writer.element(place.access)}, {text});"]
+        self.temporaries += 1
+        name = f"{place.access.array}_t{self.temporaries}"
+        kind = self.helpers.vector(dtype, place.lanes.count)
+        lines = [f"const {kind} {name} = {text};"]
+        for k, access in enumerate(_each_lane(place)):
+            lines.append(f"{self.writer.element(access)} = {name}[{k}];")
+        return lines
+
+    def _splat(self, text: str, dtype: str, lanes: int) -> str:
+        kind = self.helpers.vector(dtype, lanes)
+        c = C_TYPES[dtype]
+        splat = self.helpers.need(
+            f"splat_{kind}",
+            f"static inline {kind} splat_{kind}({c} x) "
+            f"{{ return ({kind}){{{', '.join(['x'] * lanes)}}}; }}",
+        )
+        return f"{splat}({text})"
+
+
+def _contiguous(place: Place) -> bool:
+    lanes = place.lanes
+    assert lanes is not None
+    *outer, last = place.access.indices
+    inside_floor = any(lanes.name in d.inner.names() for d, _ in last.divs)
+    return (
+        last.coefficient(lanes.name) * lanes.step == 1
+        and not inside_floor
+        and not any(lanes.name in i.names() for i in outer)
+    )
+
+
+def _each_lane(place: Place) -> list[Access]:
+    lanes = place.lanes
+    assert lanes is not None
+    var = Affine.variable(lanes.name)
+    return [
+        place.access.substitute({lanes.name: var + k * lanes.step}) for k in range(lanes.count)
+    ]

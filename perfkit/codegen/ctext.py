@@ -1,0 +1,309 @@
+"""C text of affine and value expressions, scalar and SIMD."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from perfkit.codegen.nodes import Bound, Instance, Lanes, Register
+from perfkit.codegen.promote import Place, place_of
+from perfkit.errors import InternalError
+from perfkit.ir.affine import Affine, Constraint, Piece
+from perfkit.ir.expr import (
+    ITEMSIZE,
+    Access,
+    AffineValue,
+    Binary,
+    Call,
+    Cast,
+    Compare,
+    Const,
+    Expr,
+    Load,
+    Scalar,
+    Select,
+    Unary,
+)
+
+C_TYPES = {
+    "float64": "double", "float32": "float", "int8": "int8_t", "int16": "int16_t",
+    "int32": "int32_t", "int64": "int64_t", "uint8": "uint8_t", "uint16": "uint16_t",
+    "uint32": "uint32_t", "uint64": "uint64_t", "bool": "_Bool",
+}  # fmt: skip
+_SHORT = {"float64": "f64", "float32": "f32"}
+_BINARY = {
+    "mul": ("*", 10), "div": ("/", 10), "tdiv": ("/", 10), "tmod": ("%", 10), "add": ("+", 9),
+    "sub": ("-", 9), "shl": ("<<", 8), "shr": (">>", 8), "and": ("&", 5), "xor": ("^", 4),
+    "or": ("|", 3), "land": ("&&", 2), "lor": ("||", 1),
+}  # fmt: skip
+_COMPARE = {"lt": "<", "le": "<=", "gt": ">", "ge": ">=", "eq": "==", "ne": "!="}
+_UNARY = {"neg": "-", "not": "!", "invert": "~"}
+_SUBINT = ("int8", "int16", "uint8", "uint16")
+_PRIMARY, _PREFIX, _TERNARY = 20, 12, 0
+
+
+def vector_type(dtype: str, lanes: int) -> str:
+    return f"{_SHORT[dtype]}x{lanes}"
+
+
+@dataclass
+class Helpers:
+    """Small functions and types that the text used, so that only those are defined."""
+
+    used: dict[str, str] = field(default_factory=dict)
+
+    def need(self, name: str, text: str) -> str:
+        self.used[name] = text
+        return name
+
+    def vector(self, dtype: str, lanes: int) -> str:
+        name, c = vector_type(dtype, lanes), C_TYPES[dtype]
+        size = ITEMSIZE[dtype]
+        return self.need(
+            name,
+            f"typedef {c} {name} __attribute__((vector_size({size * lanes})));\n"
+            f"typedef {c} {name}_u __attribute__((vector_size({size * lanes}), aligned({size})));",
+        )
+
+    def load(self, dtype: str, lanes: int) -> str:
+        kind = self.vector(dtype, lanes)
+        return self.need(
+            f"load_{kind}",
+            f"static inline {kind} load_{kind}(const {C_TYPES[dtype]} *p) "
+            f"{{ return *(const {kind}_u *)p; }}",
+        )
+
+    def store(self, dtype: str, lanes: int) -> str:
+        kind = self.vector(dtype, lanes)
+        return self.need(
+            f"store_{kind}",
+            f"static inline void store_{kind}({C_TYPES[dtype]} *p, {kind} v) "
+            f"{{ *({kind}_u *)p = v; }}",
+        )
+
+    def floor_divide(self) -> str:
+        return self.need(
+            "floor_div",
+            "static inline int64_t floor_div(int64_t a, int64_t b) "
+            "{ return a / b - (a % b != 0 && (a < 0) != (b < 0)); }",
+        )
+
+    def extreme(self, kind: str, dtype: str) -> str:
+        c, name = C_TYPES[dtype], f"{kind}_{dtype}"
+        sign = "<" if kind == "min" else ">"
+        return self.need(
+            name, f"static inline {c} {name}({c} a, {c} b) {{ return a {sign} b ? a : b; }}"
+        )
+
+    def floor_mod(self, dtype: str) -> str:
+        c = C_TYPES[dtype]
+        if dtype in _SHORT:
+            suffix = "f" if dtype == "float32" else ""
+            return self.need(
+                f"mod_{dtype}",
+                f"static inline {c} mod_{dtype}({c} a, {c} b) {{ {c} r = fmod{suffix}(a, b); "
+                f"return r != 0 && (r < 0) != (b < 0) ? r + b : r; }}",
+            )
+        return self.need(
+            f"mod_{dtype}",
+            f"static inline {c} mod_{dtype}({c} a, {c} b) {{ {c} r = ({c})(a % b); "
+            f"return r != 0 && (r < 0) != (b < 0) ? ({c})(r + b) : r; }}",
+        )
+
+    def floor_quotient(self, dtype: str) -> str:
+        c = C_TYPES[dtype]
+        if dtype in _SHORT:
+            suffix = "f" if dtype == "float32" else ""
+            return self.need(
+                f"quotient_{dtype}",
+                f"static inline {c} quotient_{dtype}({c} a, {c} b) "
+                f"{{ return floor{suffix}(a / b); }}",
+            )
+        return self.need(
+            f"quotient_{dtype}",
+            f"static inline {c} quotient_{dtype}({c} a, {c} b) "
+            f"{{ return ({c})(a / b - (a % b != 0 && (a < 0) != (b < 0))); }}",
+        )
+
+
+class Writer:
+    """Writes expressions. ``names`` maps IR names to C expressions (``s`` -> ``(*s)``)."""
+
+    def __init__(self, helpers: Helpers, names: Mapping[str, str], dtypes: Mapping[str, str]):
+        self.helpers = helpers
+        self.names = names
+        self.dtypes = dtypes
+
+    # -- affine ----------------------------------------------------------------------------------
+
+    def affine(self, a: Affine, tight: bool = False) -> str:
+        """``tight`` parenthesises a sum, for use as an operand."""
+        parts: list[str] = []
+        items = [(self.names.get(n, n), c) for n, c in a.terms]
+        for div, c in a.divs:
+            items.append((f"{self.helpers.floor_divide()}({self.affine(div.inner)}, {div.divisor})", c))
+        items.sort(key=lambda p: p[1] < 0)
+        for text, c in items:
+            body = text if abs(c) == 1 else f"{abs(c)} * {text}"
+            if not parts:
+                parts.append(f"-{body}" if c < 0 else body)
+            else:
+                parts.append(f"{'-' if c < 0 else '+'} {body}")
+        if a.const or not parts:
+            if parts:
+                parts.append(f"{'-' if a.const < 0 else '+'} {abs(a.const)}")
+            else:
+                parts.append(str(a.const))
+        text = " ".join(parts)
+        return f"({text})" if tight and len(parts) > 1 else text
+
+    def bound(self, bound: Bound) -> str:
+        if isinstance(bound, Affine):
+            return self.affine(bound)
+        name = self.helpers.extreme(bound.kind, "int64")
+        text = self.bound(bound.args[-1])
+        for arg in reversed(bound.args[:-1]):
+            text = f"{name}({self.bound(arg)}, {text})"
+        return text
+
+    def condition(self, pieces: tuple[Piece, ...]) -> str:
+        if not pieces:
+            return "0"
+        texts = [" && ".join(self.constraint(c) for c in p) or "1" for p in pieces]
+        if len(texts) == 1:
+            return texts[0]
+        return " || ".join(f"({t})" if "&&" in t else t for t in texts)
+
+    def constraint(self, c: Constraint) -> str:
+        positive = Affine.build(
+            {n: k for n, k in c.expr.terms if k > 0}, max(c.expr.const, 0),
+            {d: k for d, k in c.expr.divs if k > 0},
+        )  # fmt: skip
+        negative = positive - c.expr
+        sign = "==" if c.kind == "eq" else ">="
+        return f"{self.affine(positive)} {sign} {self.affine(negative)}"
+
+    # -- values ----------------------------------------------------------------------------------
+
+    def element(self, access: Access) -> str:
+        base = self.names.get(access.array, access.array)
+        return base + "".join(f"[{self.affine(i)}]" for i in access.indices)
+
+    def value(self, expr: Expr, instance: Instance, load: Callable[[Place, str], str]) -> str:
+        return self._value(expr, instance, load)[0]
+
+    def _value(
+        self, expr: Expr, instance: Instance, load: Callable[[Place, str], str]
+    ) -> tuple[str, int]:
+        """The text and its precedence."""
+
+        def at(e: Expr, level: int) -> str:
+            text, own = self._value(e, instance, load)
+            return text if own >= level else f"({text})"
+
+        match expr:
+            case Const():
+                return constant(expr.value, expr.dtype)
+            case Scalar():
+                return self.names.get(expr.name, expr.name), _PRIMARY
+            case AffineValue():
+                text = self.affine(expr.affine.substitute(instance.mapping))
+                return f"({C_TYPES[expr.dtype]})({text})", _PREFIX
+            case Load():
+                return load(place_of(expr.access, instance), expr.dtype), _PRIMARY
+            case Unary():
+                return f"{_UNARY[expr.op]}{at(expr.arg, _PREFIX + 1)}", _PREFIX
+            case Cast():
+                return f"({C_TYPES[expr.dtype]}){at(expr.arg, _PREFIX)}", _PREFIX
+            case Compare():
+                return f"{at(expr.left, 8)} {_COMPARE[expr.op]} {at(expr.right, 8)}", 6
+            case Select():
+                test, yes, no = at(expr.condition, 1), at(expr.if_true, 1), at(expr.if_false, 1)
+                return f"{test} ? {yes} : {no}", _TERNARY
+            case Call():
+                args = ", ".join(at(a, _TERNARY) for a in expr.args)
+                return f"{self.function(expr)}({args})", _PRIMARY
+            case Binary():
+                return self._binary(expr, at)
+        raise InternalError(f"no C text for {type(expr).__name__}")
+
+    def _binary(self, expr: Binary, at: Callable[[Expr, int], str]) -> tuple[str, int]:
+        left, right, op = expr.left, expr.right, expr.op
+        named = {
+            "min": lambda: self.helpers.extreme("min", expr.dtype),
+            "max": lambda: self.helpers.extreme("max", expr.dtype),
+            "mod": lambda: self.helpers.floor_mod(expr.dtype),
+            "floordiv": lambda: self.helpers.floor_quotient(expr.dtype),
+        }
+        if op in named:
+            return f"{named[op]()}({at(left, 0)}, {at(right, 0)})", _PRIMARY
+        sign, level = _BINARY[op]
+        if op in ("and", "or", "xor", "land", "lor", "shl", "shr"):
+            # gcc and clang warn about mixing these with others unparenthesised.
+            text = f"{at(left, _PREFIX)} {sign} {at(right, _PREFIX)}"
+        else:
+            text = f"{at(left, level)} {sign} {at(right, level + 1)}"
+        if expr.dtype in _SUBINT:
+            return f"({C_TYPES[expr.dtype]})({text})", _PREFIX
+        return text, level
+
+    def function(self, call: Call) -> str:
+        name = call.function
+        if name == "abs" and call.dtype not in _SHORT:
+            c = C_TYPES[call.dtype]
+            return self.helpers.need(
+                f"abs_{call.dtype}",
+                f"static inline {c} abs_{call.dtype}({c} a) {{ return a < 0 ? ({c})-a : a; }}",
+            )
+        if name == "abs":
+            name = "fabs"
+        return name + ("f" if call.dtype == "float32" else "")
+
+
+def constant(value: int | float | bool, dtype: str) -> tuple[str, int]:
+    if dtype == "bool":
+        return ("1" if value else "0"), _PRIMARY
+    if dtype in _SHORT:
+        suffix = "f" if dtype == "float32" else ""
+        number = float(value)
+        if number != number:
+            return "NAN", _PRIMARY
+        if number in (float("inf"), float("-inf")):
+            return ("INFINITY" if number > 0 else "-INFINITY"), _PREFIX
+        text = repr(number)
+        if not any(c in text for c in ".e"):
+            text += ".0"
+        return text + suffix, (_PREFIX if number < 0 or text[0] == "-" else _PRIMARY)
+    number_int = int(value)
+    if dtype == "int64":
+        if number_int == -(2**63):
+            return "INT64_MIN", _PRIMARY
+        text = str(number_int) if -(2**31) < number_int < 2**31 else f"INT64_C({number_int})"
+    elif dtype == "uint64":
+        text = f"UINT64_C({number_int})"
+    elif dtype == "uint32":
+        text = f"{number_int}u"
+    elif dtype == "int32" and number_int == -(2**31):
+        return "INT32_MIN", _PRIMARY
+    else:
+        text = str(number_int)
+    if dtype == "int64":
+        return f"(int64_t){text}", _PREFIX
+    return text, (_PREFIX if number_int < 0 else _PRIMARY)
+
+
+@dataclass(frozen=True, slots=True)
+class Registers:
+    """The registers in scope, by the place they stand for."""
+
+    table: Mapping[Place, Register]
+
+    def find(self, place: Place) -> Register | None:
+        return self.table.get(place)
+
+    def extended(self, registers: tuple[Register, ...]) -> Registers:
+        table = dict(self.table)
+        for r in registers:
+            lanes: Lanes | None = None if r.combine else r.lanes
+            table[Place(r.access, lanes)] = r
+        return Registers(table)

@@ -1,0 +1,153 @@
+"""OpenMP C from a SCoP and a loop tree.
+
+The pipeline is :func:`loop_ast`: isl's bounds, then jamming and SIMD, then registers, then the
+parallel region. :func:`generate_region` writes the loops alone, for a user's C file;
+:func:`generate_kernel` wraps them into a function with the ABI of
+:mod:`perfkit.runtime.signature`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from perfkit.analysis.reductions import reductions as find_reductions
+from perfkit.codegen.ast import lower
+from perfkit.codegen.blocks import BlockWriter
+from perfkit.codegen.ctext import C_TYPES, Helpers, Registers, Writer
+from perfkit.codegen.nodes import Node
+from perfkit.codegen.parallel import parallelize
+from perfkit.codegen.promote import Promoter
+from perfkit.codegen.target import Target
+from perfkit.codegen.vector import Expander
+from perfkit.ir import tree as trees
+from perfkit.ir.isl import Polyhedra, budget_errors
+from perfkit.ir.scop import Array, Scop
+from perfkit.runtime.signature import Signature
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the generator may assume.
+
+    ``names`` maps IR names (parameters, arrays, scalars) to C expressions where they differ.
+    """
+
+    fp: str = "strict"
+    target: Target = field(default_factory=Target)
+    names: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Generated:
+    """C text: ``prelude`` belongs at file scope, ``body`` into a function.
+
+    ``locals`` are the arrays that the body declares on the heap; it jumps to nothing: when an
+    allocation fails it runs ``on_failure``.
+    """
+
+    prelude: str
+    body: str
+
+
+def loop_ast(poly: Polyhedra, scop: Scop, tree: trees.Node, options: Options) -> tuple[Node, ...]:
+    """Every pass of the generator, in order."""
+    found = {n: r.op for n, r in find_reductions(poly, options.fp).items()}
+    nodes = lower(poly, scop, tree)
+    nodes = Expander(scop.by_name(), options.target, found).expand(nodes)
+    nodes = Promoter(poly, scop, found).promote(nodes)
+    return parallelize(nodes)
+
+
+def generate_region(
+    scop: Scop,
+    tree: trees.Node,
+    options: Options,
+    poly: Polyhedra | None = None,
+    on_failure: str = "return 1;",
+) -> Generated:
+    """The loops of ``tree`` as a C block, from column 0.
+
+    Arrays are accessed as ``A[i][j]`` under their names (or ``options.names``); sizes must be in
+    scope. ``on_failure`` is the statement that runs when memory for a local array is missing,
+    before anything was written.
+    """
+    poly = poly or Polyhedra(scop)
+    with budget_errors():
+        nodes = loop_ast(poly, scop, tree, options)
+    helpers = Helpers()
+    writer = Writer(helpers, options.names, {})
+    used = {s.write.array for s in scop.statements} | scop.read
+    heap = [a for a in scop.arrays if a.local and a.rank and a.name in used]
+    lines: list[str] = []
+    for array in scop.arrays:
+        if array.local and not array.rank and array.name in used:
+            lines.append(f"{C_TYPES[array.dtype]} {array.name} = 0;")
+    lines += _allocations(heap, writer, on_failure)
+    blocks = BlockWriter(scop, helpers, options.names, frozenset())
+    lines += blocks.lines(nodes, Registers({}), 0)
+    lines += [f"free({a.name});" for a in reversed(heap)]
+    includes = ["#include <math.h>", "#include <stdint.h>"]
+    if heap:
+        includes.append("#include <stdlib.h>")
+    prelude = "\n".join([*includes, "", *helpers.used.values()])
+    return Generated(prelude.rstrip() + "\n", "\n".join(lines) + "\n")
+
+
+def _allocations(heap: list[Array], writer: Writer, on_failure: str) -> list[str]:
+    lines: list[str] = []
+    for k, array in enumerate(heap):
+        c = C_TYPES[array.dtype]
+        inner = "".join(f"[{writer.affine(e)}]" for e in array.shape[1:])
+        count = " * ".join(f"(size_t)({writer.affine(e)})" for e in array.shape)
+        pointer = f"(*restrict {array.name}){inner}" if inner else f"*restrict {array.name}"
+        lines.append(f"{c} {pointer} = malloc(sizeof({c}) * {count} + 64);")
+        undo = "".join(f"free({a.name}); " for a in reversed(heap[:k]))
+        lines.append(f"if (!{array.name}) {{ {undo}{on_failure} }}")
+    return lines
+
+
+def generate_kernel(
+    scop: Scop,
+    tree: trees.Node,
+    signature: Signature,
+    options: Options,
+    poly: Polyhedra | None = None,
+) -> str:
+    """A whole C file: the function ``<name>`` with typed parameters and ``<name>_call``."""
+    arrays = {a.name: a for a in scop.arrays}
+    names = {a.name: f"(*{a.name})" for a in scop.arrays if not a.rank and not a.local}
+    region = generate_region(
+        scop, tree, Options(options.fp, options.target, {**names, **options.names}), poly
+    )
+    writer = Writer(Helpers(), {}, {})
+    formals = [f"int64_t {p}" for p in signature.sizes]
+    actuals = [f"*(int64_t *)args[{k}]" for k in range(len(signature.sizes))]
+    position = len(signature.sizes)
+    for parameter in signature.parameters:
+        if parameter.kind == "size":
+            continue
+        array = arrays.get(parameter.name)
+        c = C_TYPES[parameter.dtype]
+        if array is None:
+            formals.append(f"{c} {parameter.name}")
+            actuals.append(f"*({c} *)args[{position}]")
+        else:
+            const = "" if array.name in scop.written else "const "
+            inner = "".join(f"[{writer.affine(e)}]" for e in array.shape[1:])
+            pointer = f"(*restrict {array.name}){inner}" if inner else f"*restrict {array.name}"
+            formals.append(f"{const}{c} {pointer}")
+            actuals.append(f"args[{position}]")
+        position += 1
+    unused = [p for p in signature.sizes] + [s.name for s in scop.scalars]
+    silence = "".join(f"  (void){n};\n" for n in unused)
+    body = "".join(f"  {line}\n" if line else "\n" for line in region.body.splitlines())
+    name = signature.name
+    return (
+        f"{region.prelude}\n"
+        f"static int64_t {name}({', '.join(formals) or 'void'})\n{{\n{silence}{body}"
+        f"  return 0;\n}}\n\n"
+        f"int64_t {name}_call(void **args)\n{{\n"
+        f"{'' if actuals else '  (void)args;' + chr(10)}"
+        f"  return {name}({', '.join(actuals)});\n}}\n"
+    )
