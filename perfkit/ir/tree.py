@@ -20,6 +20,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from difflib import get_close_matches
 
 from perfkit.errors import ScriptError
 from perfkit.ir.affine import Affine
@@ -104,8 +105,12 @@ def find_loop(node: Node, name: str) -> Loop:
     for loop in loops(node):
         if loop.name == name:
             return loop
-    known = ", ".join(loop.name for loop in loops(node)) or "none"
-    raise ScriptError(f"no loop is named {name!r}; the loops are: {known}")
+    known = [loop.name for loop in loops(node)]
+    close = get_close_matches(name, known, n=1, cutoff=0.4)
+    hint = f"did you mean {close[0]}? " if close else ""
+    raise ScriptError(
+        f"no loop is named {name!r}; {hint}the loops are: {', '.join(known) or 'none'}"
+    )
 
 
 def rewrite(node: Node, name: str, change: Callable[[Loop], Node]) -> Node:

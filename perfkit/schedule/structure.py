@@ -15,7 +15,6 @@ from perfkit.ir.tree import (
     Loop,
     Node,
     Sequence,
-    check,
     enclosing,
     find_loop,
     parse,
@@ -260,7 +259,7 @@ class Reorder(TreeTransform):
         return (replace_node(tree, sequence, Sequence(order)),)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, init=False)
 class Order(TreeTransform):
     """Replace the whole tree by an explicit one, in the text form of :mod:`perfkit.ir.tree`.
 
@@ -270,16 +269,18 @@ class Order(TreeTransform):
 
     text: str
 
+    def __init__(self, text: str) -> None:
+        object.__setattr__(self, "text", show(tidy(parse(text))))
+
     @staticmethod
     def of(tree: Node) -> Order:
-        return Order(show(tidy(tree)))
+        return Order(show(tree))
 
     def __str__(self) -> str:
-        return f'Order("""\n{show(tidy(parse(self.text)))}\n""")'
+        return f'Order("""\n{self.text}\n""")'
 
     def rewrites(self, state: State, analysis: Analysis) -> tuple[Node, ...]:
-        tree = tidy(parse(self.text))
-        check(tree)
+        tree = parse(self.text)
         known = {s.name: s for s in state.scop.statements}
         name = "Order"
         missing = set(known) - set(statements(tree))
