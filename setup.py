@@ -49,43 +49,52 @@ class CMakeBuild(build_ext):
     """Configures once, then builds each extension's target into the place setuptools wants."""
 
     def run(self) -> None:
-        self.nvcc = cuda_compiler()
-        if self.nvcc is None:
+        self.folder = Path(self.build_temp).resolve() / "cmake"
+        nvcc = cuda_compiler()
+        try:
+            self.configure(nvcc)
+        except subprocess.CalledProcessError:
+            if nvcc is None or os.environ.get("PERFKIT_CUDA", "auto").lower() == "on":
+                raise SystemExit("perfkit: CMake could not configure; see its messages above")
+            # An nvcc that does not work (say, a host compiler it refuses) must not keep users
+            # of the CPU from installing.
+            self.warn(f"{nvcc} does not work, see above: building without CUDA kernels")
+            nvcc = None
+            self.configure(nvcc)
+        if nvcc is None:
             self.extensions = [e for e in self.extensions if e.name != "perfkit._cuda"]
-        self.configured = False
         super().run()
 
-    def configure(self, folder: Path) -> None:
+    def configure(self, nvcc: str | None) -> None:
         import pybind11
 
-        folder.mkdir(parents=True, exist_ok=True)
+        self.folder.mkdir(parents=True, exist_ok=True)
         command = [
-            "cmake", "-S", str(ROOT), "-B", str(folder),
+            "cmake", "-S", str(ROOT), "-B", str(self.folder),
             f"-DCMAKE_BUILD_TYPE={'Debug' if self.debug else 'Release'}",
             f"-DPython_EXECUTABLE={sys.executable}",
             f"-Dpybind11_DIR={pybind11.get_cmake_dir()}",
-            f"-DPERFKIT_CUDA={'ON' if self.nvcc else 'OFF'}",
+            f"-DPERFKIT_CUDA={'ON' if nvcc else 'OFF'}",
         ]  # fmt: skip
-        if self.nvcc:
-            command.append(f"-DCMAKE_CUDA_COMPILER={self.nvcc}")
+        if nvcc:
+            command.append(f"-DCMAKE_CUDA_COMPILER={nvcc}")
         if shutil.which("ninja"):
             command += ["-G", "Ninja"]
-        # A folder configured from another place or by another interpreter is of no use.
-        subprocess.run([*command, "--fresh"], check=True)
-        self.configured = True
+        # What an earlier run found (another interpreter, another generator) is of no use.
+        for stale in (self.folder / "CMakeCache.txt", self.folder / "CMakeFiles"):
+            shutil.rmtree(stale) if stale.is_dir() else stale.unlink(missing_ok=True)
+        subprocess.run(command, check=True)
 
     def build_extension(self, ext: Extension) -> None:
-        folder = Path(self.build_temp).resolve() / "cmake"
-        if not self.configured:
-            self.configure(folder)
         target = ext.name.rpartition(".")[2]
         jobs = str(self.parallel or os.cpu_count() or 1)
         subprocess.run(
-            ["cmake", "--build", str(folder), "--target", target, "--parallel", jobs], check=True
+            ["cmake", "--build", str(self.folder), "--target", target, "--parallel", jobs],
+            check=True,
         )
         destination = Path(self.get_ext_fullpath(ext.name)).resolve()
         destination.parent.mkdir(parents=True, exist_ok=True)
-        built = folder / "out" / destination.name
+        built = self.folder / "out" / destination.name
         # Replace, never overwrite: a running process may have the old file mapped.
         fresh = destination.with_name(destination.name + ".new")
         shutil.copy2(built, fresh)

@@ -18,7 +18,7 @@ import shutil
 import stat
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -28,6 +28,8 @@ import filelock
 
 from perfkit import config, log
 from perfkit.errors import CacheError, LockTimeout
+from perfkit.runtime.build import Toolchain, compile_c
+from perfkit.runtime.machine import Machine
 
 SOURCE, LIBRARY, META = "kernel.c", "kernel.so", "meta.json"
 FORMAT = 1
@@ -322,3 +324,34 @@ class KernelCache:
                 f"neither {self.settings.cache_dir} ({error}) nor the temporary folder "
                 f"({second}) can be written: free some space or set PERFKIT_CACHE_DIR"
             ) from second
+
+
+def compile_cached(
+    source: str,
+    *,
+    cache: KernelCache,
+    toolchain: Toolchain,
+    machine: Machine,
+    extra_flags: Sequence[str] = (),
+    metadata: Mapping[str, Any] | None = None,
+) -> Entry:
+    """Compile C text, or take the result of an earlier time from the cache.
+
+    Raises:
+        CompileError, CompilerNotFound: as ``build.compile_c``.
+        LockTimeout, CacheError: as :meth:`KernelCache.obtain`.
+    """
+    key = CacheKey(
+        source=source,
+        flags=toolchain.key_flags(extra_flags),
+        toolchain=toolchain.version,
+        machine=machine.isa_key(),
+        perfkit=source_hash(),
+    )
+
+    def build() -> Path:
+        return compile_c(
+            source, toolchain=toolchain, settings=cache.settings, extra_flags=extra_flags
+        )
+
+    return cache.obtain(key, build, metadata)

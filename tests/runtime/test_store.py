@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import subprocess
@@ -14,6 +15,8 @@ import pytest
 from perfkit import config
 from perfkit.errors import CacheError, CompileError
 from perfkit.runtime import store
+from perfkit.runtime.build import Toolchain
+from perfkit.runtime.machine import Machine
 from perfkit.runtime.store import CacheKey, KernelCache, source_hash
 
 KEY = CacheKey("int x;", ("-O3",), "gcc 12", "x86_64; avx2", "hash")
@@ -221,3 +224,23 @@ def test_metadata_is_json(cache: KernelCache, build: Builder) -> None:
     entry = cache.obtain(KEY, build, {"schedule": "Tile(i, 32)"})
     record = json.loads(entry.so_path.with_name(store.META).read_text())
     assert record["metadata"] == {"schedule": "Tile(i, 32)"}
+
+
+def test_compiling_through_the_cache(cache: KernelCache, toolchain: Toolchain) -> None:
+    def compiled(*flags: str) -> store.Entry:
+        return store.compile_cached(
+            "int answer(void) { return N; }",
+            cache=cache,
+            toolchain=toolchain,
+            machine=Machine.detect(),
+            extra_flags=flags,
+            metadata={"name": "answer"},
+        )
+
+    first, other = compiled("-DN=1"), compiled("-DN=2")
+    assert ctypes.CDLL(str(first.so_path)).answer() == 1
+    assert ctypes.CDLL(str(other.so_path)).answer() == 2
+    assert compiled("-DN=1").so_path == first.so_path
+    with pytest.raises(CompileError, match="error: .*N"):
+        compiled()
+    assert len(cache.ls()) == 2
