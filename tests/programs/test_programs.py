@@ -4,6 +4,7 @@ import copy
 import ctypes
 import subprocess
 import time
+from typing import Any
 
 import numpy as np
 import pytest
@@ -25,11 +26,9 @@ def library(tmp_path_factory: pytest.TempPathFactory) -> ctypes.CDLL:
     return ctypes.CDLL(str(path))
 
 
-def run_python(program: Program, arguments: dict) -> float | None:
-    return program.function(**arguments)
-
-
-def assert_same(program: Program, size: str, expected: dict, actual: dict, factor: float) -> None:
+def assert_same(
+    program: Program, size: str, expected: dict[str, Any], actual: dict[str, Any], factor: float
+) -> None:
     defined = program.defined(program.sizes[size])
     for name, value in expected.items():
         if not isinstance(value, np.ndarray) or name in program.temporaries:
@@ -62,7 +61,7 @@ def test_c_equals_python(program: Program, library: ctypes.CDLL) -> None:
         sizes = program.sizes[size]
         expected = program.arguments(size)
         actual = copy.deepcopy(expected)
-        value = run_python(program, expected)
+        value = program.function(**expected)
         function = library[program.c_function]
         function.restype = None if value is None else ctypes.c_double
         returned = function(*c_arguments(program, sizes, actual))
@@ -78,7 +77,7 @@ def test_numpy_form_equals_python(program: Program) -> None:
     pytest.importorskip("scipy")
     expected = program.arguments("TINY")
     actual = copy.deepcopy(expected)
-    value = run_python(program, expected)
+    value = program.function(**expected)
     assert program.numpy_form is not None
     returned = program.numpy_form(**actual)
     assert_same(program, "TINY", expected, actual, 1.0)

@@ -4,7 +4,7 @@ import numpy as np
 
 from bench.polybench.sizes import size_table
 
-SIZES = size_table("h w", (7, 9), (12, 15), (120, 160), (500, 600), (4000, 5000), (8000, 9000))
+SIZES = size_table("h w", (7, 9), (12, 15), (120, 160), (500, 600), (6000, 7000), (10000, 12000))
 OUTPUTS = ("out",)
 TEMPORARIES = ("tmp",)
 TOLERANCE = 1e-5

@@ -20,7 +20,8 @@ TOLERANCE = 1e-10
 
 def contraction(C, A, B):
     na, nb, nc, nd = C.shape
-    ne, nf = A.shape[1], A.shape[3]
+    ne = A.shape[1]
+    nf = A.shape[3]
     for a in range(na):
         for b in range(nb):
             for c in range(nc):

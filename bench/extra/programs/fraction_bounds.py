@@ -2,7 +2,7 @@
 
 from bench.polybench.sizes import size_table
 
-SIZES = size_table("n", (11,), (16,), (200,), (900,), (4000,), (8000,))
+SIZES = size_table("n", (11,), (16,), (200,), (900,), (5000,), (10000,))
 OUTPUTS = ("y", "z")
 TEMPORARIES = ()
 TOLERANCE = 1e-10

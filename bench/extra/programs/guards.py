@@ -2,7 +2,7 @@
 
 from bench.polybench.sizes import size_table
 
-SIZES = size_table("n m", (9, 11), (12, 10), (100, 120), (400, 500), (3000, 4000), (6000, 8000))
+SIZES = size_table("n m", (9, 11), (12, 10), (100, 120), (400, 500), (4000, 5000), (8000, 10000))
 OUTPUTS = ("A", "B")
 TEMPORARIES = ()
 TOLERANCE = 1e-10

@@ -4,7 +4,7 @@ import numpy as np
 
 from bench.polybench.sizes import size_table
 
-SIZES = size_table("h w", (9, 11), (10, 13), (120, 160), (400, 500), (2500, 3000), (5000, 6000))
+SIZES = size_table("h w", (9, 11), (10, 13), (120, 160), (400, 500), (4000, 5000), (8000, 10000))
 OUTPUTS = ("out",)
 TEMPORARIES = ("ix", "iy")
 TOLERANCE = 1e-4

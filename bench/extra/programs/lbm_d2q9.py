@@ -19,7 +19,8 @@ TOLERANCE = 1e-10
 
 
 def lbm_d2q9(tsteps, omega, f):
-    n, m = f.shape[2], f.shape[3]
+    n = f.shape[2]
+    m = f.shape[3]
     for t in range(tsteps):
         for i in range(1, n - 1):
             for j in range(1, m - 1):

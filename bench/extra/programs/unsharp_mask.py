@@ -11,7 +11,8 @@ TOLERANCE = 1e-4
 
 
 def unsharp_mask(amount, threshold, img, bx, by, out):
-    h, w = img.shape[1], img.shape[2]
+    h = img.shape[1]
+    w = img.shape[2]
     for c in range(3):
         for i in range(2, h - 2):
             for j in range(w):
