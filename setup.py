@@ -53,9 +53,9 @@ class CMakeBuild(build_ext):
         nvcc = cuda_compiler()
         try:
             self.configure(nvcc)
-        except subprocess.CalledProcessError:
+        except subprocess.CalledProcessError as error:
             if nvcc is None or os.environ.get("PERFKIT_CUDA", "auto").lower() == "on":
-                raise SystemExit("perfkit: CMake could not configure; see its messages above")
+                raise SystemExit("CMake could not configure; see its messages above") from error
             # An nvcc that does not work (say, a host compiler it refuses) must not keep users
             # of the CPU from installing.
             self.warn(f"{nvcc} does not work, see above: building without CUDA kernels")
