@@ -1,0 +1,86 @@
+"""Which loop should be innermost, and which loops are worth running in parallel or in lanes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from perfkit.analysis.footprint import WRITE, Walk, walks
+from perfkit.ir.expr import ITEMSIZE
+from perfkit.ir.isl import Polyhedra
+from perfkit.ir.scop import Scop
+from perfkit.ir.tree import Loop, Node, enclosing, loops, statements
+
+UNIT, INVARIANT, STRIDED = 2.0, 1.0, -4.0
+"""What an access is worth when a loop walks it: neighbours, the same element, far apart."""
+
+
+@dataclass(frozen=True, slots=True)
+class Locality:
+    """The walks of all accesses of a tree, with scores for its loops."""
+
+    by_loop: dict[str, tuple[Walk, ...]]
+
+    @staticmethod
+    def of(scop: Scop, tree: Node) -> Locality:
+        found: dict[str, list[Walk]] = {loop.name: [] for loop in loops(tree)}
+        depth = {s: len(enclosing(tree, s)) for s in statements(tree)}
+        deepest = {loop.name: max(depth[s] for s in statements(loop.body)) for loop in loops(tree)}
+        for walk in walks(scop, tree):
+            # A statement that runs at one point of a loop says nothing about walking it.
+            if depth[walk.statement] == deepest[walk.loop] and _moves(scop, tree, walk):
+                found[walk.loop].append(walk)
+        return Locality({name: tuple(found[name]) for name in found})
+
+    def score(self, loop: str) -> float:
+        """How well the loop would do innermost: the mean worth of its accesses."""
+        found = self.by_loop.get(loop, ())
+        total = weight = 0.0
+        for walk in found:
+            share = 2.0 if walk.position == WRITE else 1.0
+            weight += share
+            if walk.is_unit:
+                total += share * UNIT
+            elif walk.is_invariant:
+                total += share * (INVARIANT if walk.position != WRITE else INVARIANT / 2)
+            else:
+                total += share * STRIDED
+        return total / weight if weight else 0.0
+
+    def suits_lanes(self, loop: str) -> bool:
+        """Do writes go to neighbours, and most loads come from neighbours or one element?"""
+        found = self.by_loop.get(loop, ())
+        written = [w for w in found if w.position == WRITE]
+        good = sum(w.is_unit or w.is_invariant for w in found)
+        return bool(found) and all(w.is_unit for w in written) and 2 * good >= len(found)
+
+
+def _moves(scop: Scop, tree: Node, walk: Walk) -> bool:
+    statement = scop.statement(walk.statement)
+    loop = next(x for x in enclosing(tree, walk.statement) if x.name == walk.loop)
+    return bool(loop.expression(walk.statement).names() & set(statement.iterators))
+
+
+def is_long(poly: Polyhedra, loop: Loop, shortest: int = 8) -> bool:
+    """May the loop have many iterations? False only for a small constant extent."""
+    for name in statements(loop.body):
+        statement = poly.scop.statement(name)
+        values = poly.domains[name].apply(
+            poly.map(f"{{ {name}[{', '.join(statement.iterators)}] -> [{loop.expression(name)}] }}")
+        )
+        low, high = values.dim_min_val(0), values.dim_max_val(0)
+        if not (low.is_int() and high.is_int()):
+            return True
+        if high.to_python() - low.to_python() + 1 >= shortest:
+            return True
+    return False
+
+
+def lanes(scop: Scop, loop: Loop, simd_bytes: int) -> int:
+    """Elements of the widest written type that fit a vector register."""
+    widest = max(
+        ITEMSIZE[scop.array(scop.statement(s).write.array).dtype] for s in statements(loop.body)
+    )
+    return max(2, simd_bytes // widest)
+
+
+__all__ = ["Locality", "is_long", "lanes"]

@@ -1,0 +1,157 @@
+"""Schedules to start from: what the compiler would try before any search.
+
+Every seed is a script: replayable text whose steps were each proved legal. There are three
+families. ``original`` changes nothing. ``parallel`` keeps the order and marks loops. The others
+start from an order that isl's scheduler found (:mod:`perfkit.schedule.pluto`), and tile it, run it
+as wavefronts, and mark it. Each comes with and without expanded temporaries, where that differs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import ParamSpec, TypeVar
+
+from perfkit import log
+from perfkit.analysis.dependences import Analysis
+from perfkit.errors import BudgetExceeded, ScheduleError
+from perfkit.ir.tree import Node
+from perfkit.schedule import pluto
+from perfkit.schedule.locality import Locality
+from perfkit.schedule.pluto import Found, Options
+from perfkit.schedule.script import show
+from perfkit.schedule.shape import Sizes, best_last, coincident_first, mark, tile_band
+from perfkit.schedule.state import State, Transform
+from perfkit.schedule.steps import Steps
+from perfkit.schedule.storage import auto_expand
+from perfkit.schedule.transforms import Order
+from perfkit.schedule.unsink import unsink
+
+FUSIONS = ("min", "smart", "max")
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Seed:
+    """A named script and the state that it leads to."""
+
+    name: str
+    steps: tuple[Transform, ...]
+    state: State
+
+    @property
+    def script(self) -> str:
+        return show(self.steps)
+
+
+def original(state: State) -> Seed:
+    """The program's own order."""
+    return Seed("original", (), state)
+
+
+def parallel(base: Steps, simd_bytes: int, everywhere: bool = False) -> Steps:
+    """The order as it is; in every nest the outermost parallel loop on threads, and lanes."""
+    steps = base.copy()
+    mark(steps, simd_bytes, everywhere)
+    return steps
+
+
+def untiled(base: Steps, found: Found, simd_bytes: int) -> Steps:
+    """A scheduler's order with its loops marked."""
+    steps = base.copy()
+    best = best_last(coincident_first(found), Locality.of(steps.state.scop, found.tree))
+    steps.take(Order.of(unsink(steps.dependences, best.tree)))
+    mark(steps, simd_bytes)
+    return steps
+
+
+def tiled(
+    base: Steps, found: Found, simd_bytes: int, sizes: Sizes, register: bool = False
+) -> Steps:
+    """A scheduler's order with its permutable bands tiled, and its loops marked.
+
+    ``register`` also blocks the point loops of contractions for registers.
+    """
+    steps = base.copy()
+    ordered = coincident_first(found)
+    steps.take(Order.of(ordered.tree))
+    for band in ordered.bands:
+        if band.permutable and len(band.loops) > 1:
+            tile_band(steps, band, sizes, simd_bytes, register)
+    mark(steps, simd_bytes)
+    return steps
+
+
+def expanded(base: Steps) -> Steps:
+    """The same program with its temporaries expanded where that frees loops."""
+    steps = base.copy()
+    for step in auto_expand(steps.state, steps.analysis):
+        steps.take(step)
+    return steps
+
+
+def candidates(
+    state: State,
+    simd_bytes: int,
+    analysis: Analysis | None = None,
+    sizes: Sizes | None = None,
+) -> list[Seed]:
+    """All seeds, without duplicates; the original is always the first.
+
+    ``simd_bytes`` is the width of a vector register. A seed that isl's budget does not allow, or
+    that a step refuses, is left out, with a message in the log (topic ``seeds``).
+    """
+    found = [original(state)]
+    seen: set[tuple[int, Node]] = {(0, state.tree)}
+    for seed in _all(Steps(state, analysis or Analysis()), simd_bytes, sizes or Sizes()):
+        key = (int("-expanded" in seed.name), seed.state.tree)
+        if key not in seen:
+            seen.add(key)
+            found.append(seed)
+    return found
+
+
+def _all(start: Steps, simd_bytes: int, sizes: Sizes) -> Iterator[Seed]:
+    bases = [("", start)]
+    free = _try("expansion", expanded, start)
+    if free is not None and free.done:
+        bases.append(("-expanded", free))
+    for suffix, base in bases:
+        yield from _seed(f"parallel{suffix}", parallel, base, simd_bytes)
+        yield from _seed(f"parallel-all{suffix}", parallel, base, simd_bytes, True)
+        orders: list[Node] = []
+        for fusion in FUSIONS:
+            label = f"pluto-{fusion}{suffix}"
+            order = _try(label, _schedule, base, Options(fusion))
+            if order is None or order.tree in orders:
+                continue
+            orders.append(order.tree)
+            yield from _seed(label, tiled, base, order, simd_bytes, sizes)
+            yield from _seed(f"{label}-notile", untiled, base, order, simd_bytes)
+            yield from _seed(f"{label}-register", tiled, base, order, simd_bytes, sizes, True)
+
+
+def _schedule(base: Steps, options: Options) -> Found:
+    return pluto.schedule(base.dependences, options)
+
+
+def _seed(name: str, make: Callable[P, Steps], *args: P.args, **kwargs: P.kwargs) -> Iterator[Seed]:
+    steps = _try(name, make, *args, **kwargs)
+    if steps is not None:
+        yield Seed(name, steps.done, steps.state)
+
+
+def _try(name: str, make: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T | None:
+    try:
+        return make(*args, **kwargs)
+    except (BudgetExceeded, ScheduleError) as error:
+        log.get("seeds").info("%s is left out: %s", name, error)
+        return None
+
+
+__all__ = [
+    "FUSIONS", "Seed", "Sizes", "candidates", "expanded", "original", "parallel", "tiled",
+    "untiled",
+]  # fmt: skip

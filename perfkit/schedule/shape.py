@@ -1,0 +1,247 @@
+"""Giving an order its shape: tiles, wavefronts, and the loops that run in parallel or in lanes.
+
+Each function adds steps to a script where they are legal and look worth it, and leaves the rest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+from perfkit.ir.tree import Loop, Node, Sequence, depth_of, find_loop, loops, statements, walk
+from perfkit.schedule import legality
+from perfkit.schedule.base import children_of, loop_names
+from perfkit.schedule.locality import Locality, is_long, lanes
+from perfkit.schedule.pluto import Band, Found
+from perfkit.schedule.steps import Steps
+from perfkit.schedule.transforms import (
+    Distribute,
+    Interchange,
+    Jam,
+    Parallelize,
+    StripMine,
+    Tile,
+    Vectorize,
+    Wavefront,
+    tile_name,
+)
+
+REGISTER_ROWS = 4
+"""Rows of a register tile: iterations of the jammed loop."""
+REGISTER_VECTORS = 2
+"""Columns of a register tile, in vectors."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sizes:
+    """Tile sizes: ``inner`` for the loop that runs in lanes, ``outer`` for the others."""
+
+    outer: int = 32
+    inner: int = 64
+
+
+# -- bands -----------------------------------------------------------------------------------
+
+
+def coincident_first(found: Found) -> Found:
+    """The same schedule with the parallel loops of every band outside the others."""
+    tree = found.tree
+    bands: list[Band] = []
+    for band in found.bands:
+        if band.permutable and len(band.loops) > 1:
+            order = sorted(range(len(band.loops)), key=lambda k: not band.coincident[k])
+            names = tuple(band.loops[k] for k in order)
+            tree = _permuted(tree, band.loops, names)
+            band = replace(band, loops=names, coincident=tuple(band.coincident[k] for k in order))
+        bands.append(band)
+    return Found(tree, tuple(bands))
+
+
+def best_last(found: Found, locality: Locality) -> Found:
+    """The same schedule with the loop of best locality innermost in every band.
+
+    The outermost loop stays parallel where it was.
+    """
+    tree = found.tree
+    bands: list[Band] = []
+    for band in found.bands:
+        best = _best(band, locality)
+        flags = dict(zip(band.loops, band.coincident, strict=True))
+        if band.permutable and best is not None:
+            names = (*(n for n in band.loops if n != best), best)
+            if flags[names[0]] or not flags[band.loops[0]]:
+                tree = _permuted(tree, band.loops, names)
+                band = replace(band, loops=names, coincident=tuple(flags[n] for n in names))
+        bands.append(band)
+    return Found(tree, tuple(bands))
+
+
+def _best(band: Band, locality: Locality) -> str | None:
+    """The loop of a band to run innermost; None when any would do as well as the last."""
+    free = [n for n, c in zip(band.loops, band.coincident, strict=True) if c]
+    suited = [n for n in free if locality.suits_lanes(n)]
+    pool = suited or list(band.loops)
+    best = max(pool, key=lambda n: (locality.score(n), band.loops.index(n)))
+    return None if best == band.loops[-1] else best
+
+
+def _permuted(tree: Node, old: tuple[str, ...], new: tuple[str, ...]) -> Node:
+    """The tree with a perfect nest of loops in another order."""
+    nest = [find_loop(tree, name) for name in old]
+    by_name = {loop.name: loop for loop in nest}
+    body = nest[-1].body
+    order = statements(body)
+    for name in reversed(new):
+        schedule = dict(by_name[name].schedule)
+        body = replace(by_name[name], schedule=tuple((s, schedule[s]) for s in order), body=body)
+    outer = nest[0]
+
+    def visit(node: Node) -> Node:
+        if node is outer:
+            return body
+        match node:
+            case Loop():
+                return replace(node, body=visit(node.body))
+            case Sequence():
+                return Sequence(tuple(map(visit, node.children)))
+            case _:
+                return node
+
+    return visit(tree)
+
+
+# -- tiles -----------------------------------------------------------------------------------
+
+
+def tile_band(
+    steps: Steps, band: Band, sizes: Sizes, simd_bytes: int, register: bool = False
+) -> None:
+    """Tile a permutable band, put its best loop innermost, and make a tile loop parallel.
+
+    Without a parallel tile loop the two outermost become wavefronts (Wolf and Lam, 1991).
+    """
+    locality = Locality.of(steps.state.scop, steps.tree)
+    best = _best(band, locality) or band.loops[-1]
+    chosen = tuple((n, sizes.inner if n == best else sizes.outer) for n in band.loops)
+    taken = loop_names(steps.tree)
+    if not steps.attempt(Tile.of(chosen)):
+        return
+    outer, second = (tile_name(n, taken) for n in band.loops[:2])
+    if not legality.is_parallel(steps.dependences, steps.tree, outer):
+        steps.attempt(Wavefront(outer, second), Parallelize(second))
+    if register and register_tile(steps, band, best, simd_bytes):
+        return
+    if best != band.loops[-1]:
+        steps.attempt(Interchange(best, band.loops[-1]))
+
+
+def register_tile(steps: Steps, band: Band, column: str, simd_bytes: int) -> bool:
+    """Block the point loops of a contraction for registers, if they are one.
+
+    Before (point loops of a tiled band, ``k`` carrying the sum)::
+
+        for i for j for k C[i,j] = C[i,j] + A[i,k]*B[k,j]
+
+    After, with 4 rows and two vectors of 8 columns; the generator keeps the 4 x 2 accumulators in
+    registers while ``k`` runs::
+
+        for i jam(4) for j_t2 for k for j vector(16) ...
+    """
+    flags = dict(zip(band.loops, band.coincident, strict=True))
+    rows = [n for n in band.loops if flags[n] and n != column]
+    sums = [n for n in band.loops if not flags[n]]
+    locality = Locality.of(steps.state.scop, steps.tree)
+    if not (rows and sums and flags[column] and locality.suits_lanes(column)):
+        return False
+    width = lanes(steps.state.scop, find_loop(steps.tree, column), simd_bytes) * REGISTER_VECTORS
+    before = steps.copy()
+    # rows, column, sums -> rows, strip, sums, column
+    strip = tile_name(column, loop_names(steps.tree))
+    order = [n for n in band.loops if n != column and flags[n]] + [column] + sums
+    done = _reorder(steps, list(band.loops), order) and steps.attempt(StripMine(column, width))
+    for name in sums:
+        done = done and steps.attempt(Interchange(column, name))
+    done = done and steps.attempt(Jam(rows[-1], REGISTER_ROWS), Vectorize(column, width))
+    if not done or strip not in loop_names(steps.tree):
+        steps.reset(before)
+        return False
+    return True
+
+
+def _reorder(steps: Steps, current: list[str], wanted: list[str]) -> bool:
+    for k, name in enumerate(wanted):
+        if current[k] != name:
+            other = current.index(name)
+            if not steps.attempt(Interchange(current[k], name)):
+                return False
+            current[k], current[other] = current[other], current[k]
+    return True
+
+
+# -- marks -----------------------------------------------------------------------------------
+
+
+def mark(steps: Steps, simd_bytes: int, everywhere: bool = False) -> None:
+    """Mark the outermost parallel loop of every nest, and innermost loops for lanes.
+
+    A loop with nothing but statements inside is left sequential below other sequential loops,
+    where starting the threads costs more than it brings, unless ``everywhere``.
+    """
+    for name in list(_outermost_parallel(steps, steps.tree, 0, everywhere)):
+        steps.attempt(Parallelize(name))
+    for loop in loops(steps.tree):
+        if not loops(loop.body) and not loop.mark("vector"):
+            _vectorize(steps, loop, simd_bytes)
+
+
+def _outermost_parallel(steps: Steps, node: Node, around: int, everywhere: bool) -> Iterator[str]:
+    if isinstance(node, Loop):
+        if any(loop.mark("parallel") for loop in loops(node)):
+            return
+        worth = everywhere or not around or depth_of(node) > 1
+        if (
+            worth
+            and is_long(steps.dependences.polyhedra, node)
+            and legality.is_parallel(steps.dependences, steps.tree, node.name)
+        ):
+            yield node.name
+            return
+        around += is_long(steps.dependences.polyhedra, node, 2)
+        node = node.body
+    for child in children_of(node):
+        if isinstance(child, Loop):
+            yield from _outermost_parallel(steps, child, around, everywhere)
+
+
+def _vectorize(steps: Steps, loop: Loop, simd_bytes: int) -> None:
+    """Mark an innermost loop, or the loops that it is distributed into."""
+    if _lanes_step(steps, loop.name, simd_bytes):
+        return
+    if not isinstance(loop.body, Sequence):
+        return
+    trial = steps.copy()
+    known = loop_names(steps.tree)
+    if not trial.attempt(Distribute(loop.name)):
+        return
+    parts = [loop.name, *sorted(loop_names(trial.tree) - known)]
+    if all([_lanes_step(trial, part, simd_bytes) for part in parts]):
+        steps.reset(trial)
+
+
+def _lanes_step(steps: Steps, name: str, simd_bytes: int) -> bool:
+    loop = find_loop(steps.tree, name)
+    if not Locality.of(steps.state.scop, steps.tree).suits_lanes(name):
+        return False
+    if not is_long(steps.dependences.polyhedra, loop):
+        return False
+    return steps.attempt(Vectorize(name, lanes(steps.state.scop, loop, simd_bytes)))
+
+
+def has_marks(tree: Node) -> bool:
+    return any(isinstance(n, Loop) and n.marks for n in walk(tree))
+
+
+__all__ = [
+    "REGISTER_ROWS", "REGISTER_VECTORS", "Sizes", "best_last", "coincident_first", "has_marks",
+    "mark", "register_tile", "tile_band",
+]  # fmt: skip
