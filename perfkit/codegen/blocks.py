@@ -149,7 +149,7 @@ class BlockWriter:
             assert register.lanes is not None
             return f" = {self._splat(neutral, register.dtype, register.lanes.count)}"
         if not register.load:
-            return ""
+            return " = {0}" if register.lanes else " = 0"  # gcc cannot always see the first write
         return f" = {self._memory(Place(register.access, register.lanes), register.dtype)}"
 
     def _final(self, register: Register) -> list[str]:

@@ -11,10 +11,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from perfkit.analysis.contraction import contractions
+from perfkit.analysis.dependences import value_flows
 from perfkit.analysis.reductions import reductions as find_reductions
 from perfkit.codegen.ast import lower
 from perfkit.codegen.blocks import BlockWriter
 from perfkit.codegen.ctext import C_TYPES, Helpers, Registers, Writer
+from perfkit.codegen.localize import localize
 from perfkit.codegen.nodes import Node
 from perfkit.codegen.parallel import parallelize
 from perfkit.codegen.promote import Promoter
@@ -50,13 +53,28 @@ class Generated:
     body: str
 
 
-def loop_ast(poly: Polyhedra, scop: Scop, tree: trees.Node, options: Options) -> tuple[Node, ...]:
-    """Every pass of the generator, in order."""
+def loop_ast(
+    poly: Polyhedra, scop: Scop, tree: trees.Node, options: Options
+) -> tuple[tuple[Node, ...], frozenset[str]]:
+    """Every pass of the generator, in order.
+
+    Returns the loops and the names of the local arrays that became variables inside them.
+    """
     found = {n: r.op for n, r in find_reductions(poly, options.fp).items()}
     nodes = lower(poly, scop, tree)
     nodes = Expander(scop.by_name(), options.target, found).expand(nodes)
+    nodes, inside = localize(nodes, scop, _short_lived(poly, scop, tree))
     nodes = Promoter(poly, scop, found).promote(nodes)
-    return parallelize(nodes)
+    return parallelize(nodes), inside
+
+
+def _short_lived(poly: Polyhedra, scop: Scop, tree: trees.Node) -> dict[str, str]:
+    """Local arrays for which one variable per iteration of a loop is enough, with that loop."""
+    if not any(a.local and a.rank for a in scop.arrays):
+        return {}
+    found = contractions(poly, tree, value_flows(poly))
+    ranks = {a.name: a.rank for a in scop.arrays}
+    return {n: c.loop for n, c in found.items() if c.is_scalar and c.loop and ranks[n]}
 
 
 def generate_region(
@@ -74,10 +92,10 @@ def generate_region(
     """
     poly = poly or Polyhedra(scop)
     with budget_errors():
-        nodes = loop_ast(poly, scop, tree, options)
+        nodes, inside = loop_ast(poly, scop, tree, options)
     helpers = Helpers()
     writer = Writer(helpers, options.names, {})
-    used = {s.write.array for s in scop.statements} | scop.read
+    used = (scop.written | scop.read) - inside
     heap = [a for a in scop.arrays if a.local and a.rank and a.name in used]
     lines: list[str] = []
     for array in scop.arrays:

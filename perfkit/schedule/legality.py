@@ -218,16 +218,6 @@ def carried_reductions(deps: Dependences, tree: Node, loop: str) -> tuple[str, .
     return tuple(s.name for s in deps.scop.statements if s.name in found)
 
 
-def check_shape(tree: Node) -> None:
-    """Refuse marks that no dependence can justify: a vector loop with loops inside."""
-    for loop in loops(tree):
-        if loop.mark("vector") and loops(loop.body):
-            raise TransformError(
-                f"vector mark on {loop.name!r}: only an innermost loop can be a vector loop, "
-                f"and {loops(loop.body)[0].name!r} is inside"
-            )
-
-
 def mark_violation(
     deps: Dependences, tree: Node, parallel_reductions: bool = False
 ) -> Violation | None:
@@ -297,7 +287,6 @@ def check_marks(
     deps: Dependences, tree: Node, transform: str = "schedule", parallel_reductions: bool = False
 ) -> None:
     """Prove every mark on the final tree, or raise IllegalSchedule / TransformError."""
-    check_shape(tree)
     found = mark_violation(deps, tree, parallel_reductions)
     if found is not None:
         raise found.error(transform)
@@ -322,6 +311,6 @@ def check_final(analysis: Analysis, state: State) -> None:
 
 __all__ = [
     "Violation", "carried", "carried_reductions", "check", "check_final", "check_marks",
-    "check_shape", "is_legal", "is_parallel", "largest_lead", "mark_violation",
+    "is_legal", "is_parallel", "largest_lead", "mark_violation",
     "reduction_parallel", "violations",
 ]  # fmt: skip

@@ -1,0 +1,257 @@
+"""Cache and register blocking of the perfect nests of a tree, as ordinary script steps.
+
+For every innermost perfect nest the loops get roles from the accesses alone:
+
+* a *lane* loop, parallel, along which the write and most reads are contiguous: SIMD;
+* *sum* loops, along which the write does not move: innermost and sequential, so that the written
+  elements stay in registers while the sum runs (the order of every sum is kept);
+* a *jam* loop, parallel, along which some operand is reused: unrolled and jammed, so that one load
+  feeds several rows.
+
+With a sum loop the order becomes ``... jam, lane, sums`` (a BLIS-like register tile, after Van Zee
+and van de Geijn, TOMS 2015), under cache tiles when the nest is deep enough; without one the lane
+loop goes innermost.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from perfkit.analysis.dependences import Analysis
+from perfkit.analysis.footprint import WRITE, Walk, walks
+from perfkit.errors import ScheduleError
+from perfkit.ir.expr import ITEMSIZE
+from perfkit.ir.tree import Leaf, Loop, Node, Sequence, find_loop, statements
+from perfkit.schedule.base import chain, tidy
+from perfkit.schedule.legality import is_parallel
+from perfkit.schedule.loops import Interchange
+from perfkit.schedule.marks import Jam, Parallelize, Vectorize
+from perfkit.schedule.relayout import Relayout
+from perfkit.schedule.script import apply_step
+from perfkit.schedule.state import State, Transform
+from perfkit.schedule.tiling import Tile
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """Block sizes: SIMD bytes, register rows, vectors per row, and cache tiles (iterations)."""
+
+    simd_bytes: int = 32
+    rows: int = 4
+    vectors: int = 3
+    jam_tile: int = 64
+    lane_tile: int = 96
+    sum_tile: int = 256
+
+
+@dataclass
+class Builder:
+    """A state and the steps that led to it; steps that are refused leave it as it was."""
+
+    state: State
+    analysis: Analysis
+    steps: list[Transform]
+
+    def attempt(self, *steps: Transform) -> bool:
+        """Apply all of the steps, or none."""
+        state = self.state
+        try:
+            for step in steps:
+                state = apply_step(state, step, self.analysis)
+        except ScheduleError:
+            return False
+        self.state = state
+        self.steps.extend(steps)
+        return True
+
+    def parallel(self, loop: str) -> bool:
+        deps = self.analysis.dependences(self.state.scop, self.state.fp)
+        return is_parallel(deps, self.state.tree, loop)
+
+
+@dataclass(frozen=True)
+class Roles:
+    """The loops of one nest, by what they do."""
+
+    lane: str | None
+    jam: str | None
+    sums: tuple[str, ...]
+    others: tuple[str, ...]
+
+
+def block(
+    state: State, analysis: Analysis, sizes: Sizes, tiled: bool = True, relayout: bool = True
+) -> tuple[tuple[Transform, ...], State]:
+    """Steps that block every innermost nest of ``state`` that profits, and their result."""
+    builder = Builder(State(state.original, state.scop, tidy(state.tree), state.fp), analysis, [])
+    if relayout:
+        _relayout(builder)
+    for outer in _nests(builder.state):
+        _block_nest(builder, outer, sizes, tiled)
+    _parallelize(builder)
+    return tuple(builder.steps), builder.state
+
+
+def _nests(state: State) -> tuple[str, ...]:
+    """The outermost loop of every perfect nest that ends in statements."""
+    found: list[str] = []
+
+    def visit(node: Node) -> None:
+        match node:
+            case Loop():
+                last = chain(node, node.name)[-1].body
+                leaves = last.children if isinstance(last, Sequence) else (last,)
+                if all(isinstance(n, Leaf) for n in leaves):
+                    found.append(node.name)
+                else:
+                    visit(last)
+            case Sequence(children=children):
+                for child in children:
+                    visit(child)
+
+    visit(state.tree)
+    return tuple(found)
+
+
+def _block_nest(builder: Builder, outer: str, sizes: Sizes, tiled: bool) -> None:
+    nest = tuple(loop.name for loop in chain(builder.state.tree, outer))
+    roles = _roles(builder, nest)
+    width = _lanes(builder, nest[-1], sizes.simd_bytes)
+    order = (*roles.others, *_present(roles.jam), *_present(roles.lane), *roles.sums)
+    if not roles.sums:
+        order = (*roles.others, *_present(roles.jam), *_present(roles.lane))
+    if not _permute(builder, nest, order):
+        _vectorize_innermost(builder, nest, width)
+        return
+    if tiled and roles.sums and roles.jam and roles.lane:
+        tiles = {roles.jam: sizes.jam_tile, roles.lane: sizes.lane_tile}
+        tiles |= {s: sizes.sum_tile for s in roles.sums[-1:]}
+        band = [n for n in order if n in tiles]
+        if band == list(order[len(order) - len(band) :]):
+            builder.attempt(Tile.of((n, tiles[n]) for n in band))
+    if roles.lane and roles.sums:
+        vectors = sizes.vectors if roles.jam else 2 * sizes.vectors
+        builder.attempt(Vectorize(roles.lane, width * vectors))
+    elif roles.lane:
+        builder.attempt(Vectorize(roles.lane, width))
+    if roles.jam and roles.sums:
+        builder.attempt(Jam(roles.jam, sizes.rows if roles.lane else 2 * sizes.rows))
+
+
+def _present(name: str | None) -> tuple[str, ...]:
+    return () if name is None else (name,)
+
+
+def _vectorize_innermost(builder: Builder, nest: tuple[str, ...], width: int) -> None:
+    if not any(find_loop(builder.state.tree, n).mark("vector") for n in nest):
+        innermost = chain(builder.state.tree, nest[0])[-1].name
+        if builder.parallel(innermost):
+            builder.attempt(Vectorize(innermost, width))
+
+
+def _roles(builder: Builder, nest: tuple[str, ...]) -> Roles:
+    """Decide from strides; parallelism is asked in the present order of the loops."""
+    tree = builder.state.tree
+    inside = set(statements(find_loop(tree, nest[0])))
+    found = [w for w in walks(builder.state.scop, tree) if w.statement in inside]
+    by_loop = {n: [w for w in found if w.loop == n] for n in nest}
+    writes = {n: [w for w in by_loop[n] if w.position == WRITE] for n in nest}
+    sums = tuple(n for n in nest if writes[n] and all(w.is_invariant for w in writes[n]))
+    free = [n for n in nest if n not in sums and builder.parallel(n)]
+    lane = min(
+        (n for n in free if all(w.is_unit or w.is_invariant for w in writes[n])),
+        key=lambda n: (_penalty(by_loop[n]), nest.index(n) != len(nest) - 1),
+        default=None,
+    )
+    if lane is not None and _penalty(by_loop[lane]) > len(by_loop[lane]) // 2:
+        lane = None
+    if lane is not None and any(not w.is_unit for w in writes[lane]):
+        lane = None
+    jam = None
+    if sums:
+        # The loop whose jammed copies share the most loads.
+        choices = [n for n in free if n != lane]
+        jam = max(
+            choices,
+            key=lambda n: (sum(w.is_invariant for w in by_loop[n]), nest.index(n)),
+            default=None,
+        )
+    others = tuple(n for n in nest if n not in (lane, jam) and n not in sums)
+    if not sums:
+        others = tuple(n for n in nest if n not in (lane, jam))
+    return Roles(lane, jam, sums, others)
+
+
+def _penalty(moves: Iterable[Walk]) -> int:
+    """Accesses that a SIMD loop would have to gather."""
+    return sum(not (w.is_unit or w.is_invariant) for w in moves)
+
+
+def _permute(builder: Builder, nest: tuple[str, ...], order: tuple[str, ...]) -> bool:
+    """Reorder a nest by interchanges: all of them, or none."""
+    if sorted(nest) != sorted(order):
+        return False
+    current = list(nest)
+    steps: list[Transform] = []
+    for k, wanted in enumerate(order):
+        place = current.index(wanted)
+        if place != k:
+            steps.append(Interchange(current[k], wanted))
+            current[k], current[place] = current[place], current[k]
+    return not steps or builder.attempt(*steps)
+
+
+def _lanes(builder: Builder, loop: str, simd_bytes: int) -> int:
+    scop = builder.state.scop
+    names = set(statements(find_loop(builder.state.tree, loop)))
+    sizes = [
+        ITEMSIZE[scop.array(s.write.array).dtype] for s in scop.statements if s.name in names
+    ]
+    return max(2, simd_bytes // max(sizes))
+
+
+def _relayout(builder: Builder) -> None:
+    """Copy read-only operands whose rows a contraction would have to gather."""
+    state = builder.state
+    scop = state.scop
+    wanted: dict[tuple[str, str], None] = {}
+    for outer in _nests(state):
+        nest = tuple(loop.name for loop in chain(state.tree, outer))
+        if len(nest) < 3:
+            continue  # the copy would cost as much as the nest itself
+        roles = _roles(builder, nest)
+        if not roles.sums or roles.lane is None:
+            continue
+        for name in statements(find_loop(state.tree, outer)):
+            statement = scop.statement(name)
+            for walk in walks(scop, state.tree):
+                if walk.statement != name or walk.loop != roles.lane or walk.position == WRITE:
+                    continue
+                array = scop.array(walk.array)
+                if walk.is_unit or walk.is_invariant or array.rank != 2:
+                    continue
+                if walk.array in scop.written or walk.steps[1] != 0 or abs(walk.steps[0]) != 1:
+                    continue
+                wanted[walk.array, str(statement.reads[walk.position])] = None
+    for name, access in wanted:
+        builder.attempt(Relayout(name, (1, 0), access))
+
+
+def _parallelize(builder: Builder) -> None:
+    """Mark the outermost parallel loop of every nest, from the top."""
+
+    def visit(node: Node) -> None:
+        match node:
+            case Loop():
+                if builder.parallel(node.name) and builder.attempt(Parallelize(node.name)):
+                    return
+                visit(node.body)
+            case Sequence(children=children):
+                for child in children:
+                    visit(child)
+
+    visit(builder.state.tree)
+
+
+__all__ = ["Builder", "Roles", "Sizes", "block"]
