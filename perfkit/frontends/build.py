@@ -59,8 +59,8 @@ RESERVED = frozenset(
 def build(region: Region, *, checked_calls: bool = False) -> Scop:
     """Lower a region. Raises UnsupportedError for what is outside the affine class.
 
-    ``checked_calls`` says that the bounds found by :mod:`perfkit.analysis.bounds` are checked
-    before every call, so an access under a condition on data need not be proved to be within its array.
+    ``checked_calls``: the bounds found by :mod:`perfkit.analysis.bounds` are checked before every
+    call, so an access under a condition on data need not be proved to be within its array.
     """
     return _Builder(region, checked_calls).build()
 

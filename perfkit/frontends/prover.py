@@ -66,7 +66,7 @@ class Prover:
         if not isinstance(term, Cases):
             return term
         alive = [(p, t) for p, t in term.cases if self.feasible(domain.where(*p))]
-        return alive[0][1] if len(alive) == 1 else Cases(tuple(alive))
+        return alive[0][1] if len({t for _, t in alive}) == 1 else Cases(tuple(alive))
 
     def out_of_bounds(self, domain: Domain, index: Affine, extent: Affine) -> tuple[bool, bool]:
         """Whether ``index`` can leave ``[0, extent)``, and whether it always does.

@@ -131,9 +131,8 @@ class Lowering:
         if op in COMPARISONS or op in ("land", "lor", "not"):
             return terms.choose(self._decided(value, at), Affine.constant(1), Affine.constant(0))
         if op == "select":
-            return terms.choose(
-                self._decided(args[0], at), self.term(args[1], at), self.term(args[2], at)
-            )
+            if_true, if_false = self.term(args[1], at), self.term(args[2], at)
+            return terms.choose(self._decided(args[0], at), if_true, if_false)
         if op == "call" and value.function in ("abs", "fabs"):
             return terms.absolute(self.term(args[0], at))
         if op == "cast" and value.dtype == "bool":
