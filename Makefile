@@ -13,10 +13,13 @@ INPUTS := pyproject.toml setup.py CMakeLists.txt $(shell find csrc -type f 2>/de
 demo: $(VENV)/.demo
 	@if [ -e bench/demo.py ]; then $(BIN)/python -m bench.demo; else $(BIN)/perfkit doctor; fi
 
+# All three run whatever the others find, so that one run shows everything.
 test: $(VENV)/.test
-	$(BIN)/ruff check .
-	$(BIN)/mypy
-	$(BIN)/python -m pytest
+	@status=0; \
+	$(BIN)/ruff check . || status=1; \
+	$(BIN)/mypy || status=1; \
+	$(BIN)/python -m pytest || status=1; \
+	exit $$status
 
 bench: $(VENV)/.demo
 	$(BIN)/python -m bench
