@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 from perfkit.ir.tree import Loop, Node, Sequence, depth_of, find_loop, loops, statements, walk
 from perfkit.schedule import legality
-from perfkit.schedule.base import children_of, loop_names
+from perfkit.schedule.base import children_of, label, loop_names
 from perfkit.schedule.locality import Locality, is_long, lanes
 from perfkit.schedule.pluto import Band, Found
 from perfkit.schedule.steps import Steps
@@ -19,6 +19,7 @@ from perfkit.schedule.transforms import (
     Interchange,
     Jam,
     Parallelize,
+    Reorder,
     StripMine,
     Tile,
     Vectorize,
@@ -131,8 +132,7 @@ def tile_band(
         steps.attempt(Wavefront(outer, second), Parallelize(second))
     if register and register_tile(steps, band, best, simd_bytes):
         return
-    if best != band.loops[-1]:
-        steps.attempt(Interchange(best, band.loops[-1]))
+    _reorder(steps, list(band.loops), [n for n in band.loops if n != best] + [best])
 
 
 def register_tile(steps: Steps, band: Band, column: str, simd_bytes: int) -> bool:
@@ -222,7 +222,11 @@ def _vectorize(steps: Steps, loop: Loop, simd_bytes: int) -> None:
     trial = steps.copy()
     known = loop_names(steps.tree)
     if not trial.attempt(Distribute(loop.name)):
-        return
+        # The scheduler leaves the textual order open where the loops order everything.
+        position = {s.name: k for k, s in enumerate(steps.state.scop.statements)}
+        names = sorted((label(c) for c in loop.body.children), key=position.__getitem__)
+        if not trial.attempt(Reorder(*names), Distribute(loop.name)):
+            return
     parts = [loop.name, *sorted(loop_names(trial.tree) - known)]
     if all([_lanes_step(trial, part, simd_bytes) for part in parts]):
         steps.reset(trial)
