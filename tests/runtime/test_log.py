@@ -67,3 +67,22 @@ def test_progress_passes_errors_on() -> None:
 
     with pytest.raises(RuntimeError, match="inside"):
         list(log.progress(broken(), stream=io.StringIO()))
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_progress_on_a_terminal_without_rich(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(log, "find_spec", lambda name: None)
+    stream = Terminal()
+    assert list(log.progress([1, 2, 3], label="run", stream=stream)) == [1, 2, 3]
+    assert stream.getvalue() == "\rrun: 1/3\rrun: 2/3\rrun: 3/3\n"
+
+
+def test_progress_on_a_terminal_with_rich() -> None:
+    pytest.importorskip("rich")
+    stream = Terminal()
+    assert list(log.progress(iter([1, 2, 3]), total=3, label="run", stream=stream)) == [1, 2, 3]
+    assert "run" in stream.getvalue()
