@@ -30,6 +30,7 @@ from perfkit.frontends.syntax import (
     Element,
     For,
     If,
+    Number,
     Operation,
     Stmt,
     Value,
@@ -69,7 +70,7 @@ def declared(symbol: Symbol) -> tuple[CArray, ScalarType, list[c_ast.Node | None
     restrict = isinstance(ctype, PointerType) and ctype.restrict
     while isinstance(ctype, PointerType | ArrayType):
         if isinstance(ctype, PointerType):
-            extents.append(None)
+            extents.append(ctype.extent)
             ctype = ctype.target
         else:
             extents.append(ctype.extent)
@@ -164,15 +165,25 @@ def shape_of(
     if missing and missing != [0]:
         raise UnsupportedError(references[0].location, array.name, "has no extent")
     known = tuple(e for e in extents if e is not None)
-    affine_extent = not missing and _is_affine(known[0], surveyor)
-    if affine_extent:
+    firsts = [(r.element.indices[0], r) for r in references]
+    if not missing and (array.object or _holds(known[0], firsts, surveyor)):
         return Shaped(known, {})
-    outer = _outer(array, [(r.element.indices[0], r) for r in references], surveyor)
-    return Shaped((outer, *(known if missing else known[1:])), {})
+    return Shaped((_outer(array, firsts, surveyor), *(known if missing else known[1:])), {})
 
 
-def _is_affine(extent: Value, surveyor: Surveyor) -> bool:
-    return surveyor.cases(extent, ()) is not None
+def _holds(
+    extent: Value, firsts: Sequence[tuple[Value, Reference]], surveyor: Surveyor
+) -> bool:
+    """Whether the extent that a parameter declares can be relied on, perhaps after a test."""
+    if surveyor.cases(extent, ()) is None:
+        return False
+    last = Operation("int64", "sub", (extent, Number("int64", 1)))
+    claims = [
+        (Operation("int64", "sub", (last, value)), r.path)
+        for value, r in firsts
+        if surveyor.cases(value, r.path) is not None
+    ]
+    return surveyor.require_all(claims)
 
 
 def _outer(

@@ -21,8 +21,6 @@ from perfkit.frontends.values import At, Binding, Iterator, Lowering, Outcome, S
 from perfkit.ir.affine import Affine, Constraint, Domain, Piece
 from perfkit.ir.isl import affine_of, budget_errors, domain_of
 
-MAX_TESTED_PIECES = 4
-
 
 class Surveyor:
     """Answers questions about places in one region; ``sizes`` maps each size to its dtype."""
@@ -106,20 +104,42 @@ class Surveyor:
             return "unknown"
         if found.is_empty():
             return "proved"
+        return "assumed" if self._assume_not(found) else "impossible"
+
+    def require_all(self, claims: Sequence[tuple[Value, Path]]) -> bool:
+        """Assume that all the values are non-negative; nothing is assumed when that cannot be."""
+        found = [v for v in (self.violations(*c) for c in claims) if v is not None]
+        if not found:
+            return True
+        union = found[0]
+        for more in found[1:]:
+            union = union.union(more)
+        return bool(union.is_empty()) or self._assume_not(union)
+
+    def _assume_not(self, bad: isl.Set) -> bool:
+        """Assume sizes outside of ``bad``; False when no large sizes are.
+
+        Of several alternatives the one that holds for large sizes is kept: a test at run time
+        should be short, and the sizes it turns away run the original program.
+        """
         with budget_errors():
             context = self.prover.set(Domain(())).params()
-            good = context.subtract(found).coalesce().gist(context)
-            # For sizes that run nothing the claim is empty; that is not worth a version.
-            useful = context.subtract(found).intersect(
-                self.prover.set(self.at(path).domain).params()
-            )
-            if useful.is_empty() or good.n_basic_set() > MAX_TESTED_PIECES:
-                return "impossible"
-            pieces = domain_of(good, ()).pieces
-        self.prover.assume(pieces)
-        self._places.clear()
-        self.assumed.append(condition_of(pieces))
-        return "assumed"
+            good = context.subtract(bad).coalesce()
+            for piece in good.get_basic_sets():
+                alternative = isl.Set.from_basic_set(piece)
+                if alternative.intersect(self._large()).is_empty():
+                    continue
+                pieces = domain_of(alternative.gist(context), ()).pieces
+                self.prover.assume(pieces)
+                self._places.clear()
+                self.assumed.append(condition_of(pieces))
+                return True
+        return False
+
+    def _large(self) -> isl.Set:
+        """Sizes from 16 up; small sizes are not worth a version of the program."""
+        large = Domain(()).where(*(Constraint(Affine.variable(n) - 16) for n in self.sizes))
+        return self.prover.set(large).params()
 
     def discharge(self, obligations: Sequence[Obligation]) -> None:
         """Prove or assume each; refuse the region where one can never hold."""
@@ -152,14 +172,18 @@ class Surveyor:
                 candidates = self._maxima(reached)
             except isl.Error:
                 return None  # unbounded
-            total = Affine()
-            for candidate in candidates:
-                total = total + candidate
-            for candidate in (*candidates, total):
-                bound = candidate + 1
-                if self._bounds(reached, bound):
+            bounds = [c + 1 for c in candidates]
+            for bound in bounds:
+                if self._beyond(reached, bound).is_empty():
                     return bound
-        return None
+            for bound in bounds:
+                beyond = self._beyond(reached, bound)
+                if beyond.intersect(self._large()).is_empty() and self._assume_not(beyond):
+                    return bound
+            total = Affine()
+            for bound in bounds:
+                total = total + bound
+            return total if self._beyond(reached, total).is_empty() else None
 
     def _maxima(self, reached: isl.Set) -> tuple[Affine, ...]:
         found: list[Affine] = []
@@ -171,11 +195,12 @@ class Surveyor:
                 found.append(affine)
         return tuple(found)
 
-    def _bounds(self, reached: isl.Set, bound: Affine) -> bool:
+    def _beyond(self, reached: isl.Set, bound: Affine) -> isl.Set:
+        """The sizes for which some value reaches the bound."""
         beyond = self.prover.set(
             Domain(("value_",)).where(Constraint(Affine.variable("value_") - bound))
         )
-        return bool(reached.intersect(beyond).is_empty())
+        return reached.intersect(beyond).params()
 
 
 # -- affine data as values -------------------------------------------------------------------

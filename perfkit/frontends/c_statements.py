@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 
 from pycparser import c_ast
@@ -112,8 +113,11 @@ class StatementReader(ValueReader):
         raise refuse(node, construct, why)
 
     def _text(self, node: c_ast.Node) -> str:
+        """The source line, fit to stand in a comment of generated code."""
         line = location(node).line
-        return self.lines[line - 1].strip() if 0 < line <= len(self.lines) else ""
+        text = self.lines[line - 1] if 0 < line <= len(self.lines) else ""
+        text = re.sub(r"/\*.*?(\*/|$)|//.*|^.*?\*/", "", text)
+        return text.replace("/*", "").replace("*/", "").strip().rstrip("\\").strip()
 
     # -- assignments and declarations --------------------------------------------------------
 

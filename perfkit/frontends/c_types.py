@@ -25,8 +25,11 @@ class ScalarType:
 
 @dataclass(frozen=True, slots=True)
 class PointerType:
+    """``extent`` is the one that a parameter declared as an array names; C does not enforce it."""
+
     target: CType
     restrict: bool = False
+    extent: c_ast.Node | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +117,7 @@ class Scope:
         ctype = self.resolve(node.type)
         if parameter and isinstance(ctype, ArrayType):
             # A parameter's array type is adjusted to a pointer (C11 6.7.6.3).
-            ctype = PointerType(ctype.element, ctype.restrict)
+            ctype = PointerType(ctype.element, ctype.restrict, ctype.extent)
         line = node.coord.line if node.coord else 0
         symbol = Symbol(node.name, kind, ctype, storage, line)
         self.names[node.name] = symbol
