@@ -8,7 +8,7 @@ from perfkit.analysis.footprint import WRITE, Walk, walks
 from perfkit.ir.expr import ITEMSIZE
 from perfkit.ir.isl import Polyhedra
 from perfkit.ir.scop import Scop
-from perfkit.ir.tree import Loop, Node, enclosing, loops, statements
+from perfkit.ir.tree import Loop, Node, enclosing, statements
 
 UNIT, INVARIANT, STRIDED = 2.0, 1.0, -4.0
 """What an access is worth when a loop walks it: neighbours, the same element, far apart."""
@@ -22,12 +22,21 @@ class Locality:
 
     @staticmethod
     def of(scop: Scop, tree: Node) -> Locality:
-        found: dict[str, list[Walk]] = {loop.name: [] for loop in loops(tree)}
-        depth = {s: len(enclosing(tree, s)) for s in statements(tree)}
-        deepest = {loop.name: max(depth[s] for s in statements(loop.body)) for loop in loops(tree)}
+        around = {s: enclosing(tree, s) for s in statements(tree)}
+        found: dict[str, list[Walk]] = {}
+        deepest: dict[str, int] = {}
+        moves: set[tuple[str, str]] = set()
+        for name, path in around.items():
+            iterators = set(scop.statement(name).iterators)
+            for loop in path:
+                found.setdefault(loop.name, [])
+                deepest[loop.name] = max(deepest.get(loop.name, 0), len(path))
+                if loop.expression(name).names() & iterators:
+                    moves.add((name, loop.name))
         for walk in walks(scop, tree):
             # A statement that runs at one point of a loop says nothing about walking it.
-            if depth[walk.statement] == deepest[walk.loop] and _moves(scop, tree, walk):
+            deep = len(around[walk.statement]) == deepest[walk.loop]
+            if deep and (walk.statement, walk.loop) in moves:
                 found[walk.loop].append(walk)
         return Locality({name: tuple(found[name]) for name in found})
 
@@ -52,12 +61,6 @@ class Locality:
         written = [w for w in found if w.position == WRITE]
         good = sum(w.is_unit or w.is_invariant for w in found)
         return bool(found) and all(w.is_unit for w in written) and 2 * good >= len(found)
-
-
-def _moves(scop: Scop, tree: Node, walk: Walk) -> bool:
-    statement = scop.statement(walk.statement)
-    loop = next(x for x in enclosing(tree, walk.statement) if x.name == walk.loop)
-    return bool(loop.expression(walk.statement).names() & set(statement.iterators))
 
 
 def is_long(poly: Polyhedra, loop: Loop, shortest: int = 8) -> bool:

@@ -189,9 +189,10 @@ def mark(steps: Steps, simd_bytes: int, everywhere: bool = False) -> None:
     """
     for name in list(_outermost_parallel(steps, steps.tree, 0, everywhere)):
         steps.attempt(Parallelize(name))
+    locality = Locality.of(steps.state.scop, steps.tree)  # marks do not change it
     for loop in loops(steps.tree):
         if not loops(loop.body) and not loop.mark("vector"):
-            _vectorize(steps, loop, simd_bytes)
+            _vectorize(steps, loop, simd_bytes, locality)
 
 
 def _outermost_parallel(steps: Steps, node: Node, around: int, everywhere: bool) -> Iterator[str]:
@@ -213,9 +214,9 @@ def _outermost_parallel(steps: Steps, node: Node, around: int, everywhere: bool)
             yield from _outermost_parallel(steps, child, around, everywhere)
 
 
-def _vectorize(steps: Steps, loop: Loop, simd_bytes: int) -> None:
+def _vectorize(steps: Steps, loop: Loop, simd_bytes: int, locality: Locality) -> None:
     """Mark an innermost loop, or the loops that it is distributed into."""
-    if _lanes_step(steps, loop.name, simd_bytes):
+    if _lanes_step(steps, loop.name, simd_bytes, locality):
         return
     if not isinstance(loop.body, Sequence):
         return
@@ -228,13 +229,14 @@ def _vectorize(steps: Steps, loop: Loop, simd_bytes: int) -> None:
         if not trial.attempt(Reorder(*names), Distribute(loop.name)):
             return
     parts = [loop.name, *sorted(loop_names(trial.tree) - known)]
-    if all([_lanes_step(trial, part, simd_bytes) for part in parts]):
+    locality = Locality.of(trial.state.scop, trial.tree)
+    if all(_lanes_step(trial, part, simd_bytes, locality) for part in parts):
         steps.reset(trial)
 
 
-def _lanes_step(steps: Steps, name: str, simd_bytes: int) -> bool:
+def _lanes_step(steps: Steps, name: str, simd_bytes: int, locality: Locality) -> bool:
     loop = find_loop(steps.tree, name)
-    if not Locality.of(steps.state.scop, steps.tree).suits_lanes(name):
+    if not locality.suits_lanes(name):
         return False
     if not is_long(steps.dependences.polyhedra, loop):
         return False
