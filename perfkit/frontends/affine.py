@@ -149,22 +149,30 @@ def _per_case(a: Term, change: _Change) -> Term:
     return Cases(tuple((p, change(x)) for p, x in flatten(a)))
 
 
-def flatten(term: Term) -> tuple[tuple[Piece, Affine], ...]:
-    """Disjoint cases with one plain affine expression each."""
+def flatten(
+    term: Term, iterators: frozenset[str] = frozenset()
+) -> tuple[tuple[Piece, Affine], ...]:
+    """Disjoint cases with one plain affine expression each.
+
+    Where two arguments of a minimum or maximum are equal, the one with more of ``iterators`` is
+    taken: clamped subscripts then have the largest interior.
+    """
     match term:
         case Affine():
             return (((), term),)
         case Cases():
-            found = [(p + q, x) for p, inner in term.cases for q, x in flatten(inner)]
+            found = [(p + q, x) for p, inner in term.cases for q, x in flatten(inner, iterators)]
         case Extreme():
             sign = 1 if term.kind == "min" else -1
-            found = list(flatten(term.args[0]))
+            found = list(flatten(term.args[0], iterators))
             for arg in term.args[1:]:
                 merged = []
                 for p, a in found:
-                    for q, b in flatten(arg):
-                        merged.append((p + q + (Constraint((b - a) * sign),), a))
-                        merged.append((p + q + (Constraint((a - b) * sign - 1),), b))
+                    for q, b in flatten(arg, iterators):
+                        tie = len(b.names() & iterators) > len(a.names() & iterators)
+                        first = Constraint((b - a) * sign - int(tie))
+                        second = Constraint((a - b) * sign - int(not tie))
+                        merged += [((*p, *q, first), a), ((*p, *q, second), b)]
                 found = _simple(merged)
     return tuple(_simple(found))
 

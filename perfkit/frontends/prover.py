@@ -56,7 +56,7 @@ class Prover:
         if isinstance(term, Affine):
             return ((((),), term),)
         found: dict[Affine, list[tuple[Constraint, ...]]] = {}
-        for piece, affine in flatten(term):
+        for piece, affine in flatten(term, frozenset(domain.iterators)):
             if self.feasible(domain.where(*piece)):
                 found.setdefault(affine, []).append(piece)
         return tuple((tuple(pieces), affine) for affine, pieces in found.items())

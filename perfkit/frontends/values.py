@@ -131,8 +131,7 @@ class Lowering:
         if op in COMPARISONS or op in ("land", "lor", "not"):
             return terms.choose(self._decided(value, at), Affine.constant(1), Affine.constant(0))
         if op == "select":
-            if_true, if_false = self.term(args[1], at), self.term(args[2], at)
-            return terms.choose(self._decided(args[0], at), if_true, if_false)
+            return self._choice(args[0], args[1], args[2], at)
         if op == "call" and value.function in ("abs", "fabs"):
             return terms.absolute(self.term(args[0], at))
         if op == "cast" and value.dtype == "bool":
@@ -170,6 +169,17 @@ class Lowering:
                 if mask >= 0 and mask & (mask + 1) == 0:  # low bits: a remainder
                     return terms.mod(a, mask + 1)
         raise NotAffine(f"the operation {value.function or op!r} is not affine")
+
+    def _choice(self, condition: Value, if_true: Value, if_false: Value, at: At) -> Term:
+        otherwise = self.term(if_false, at)
+        holds = self._decided(condition, at)
+        # One side that cannot occur leaves a minimum or maximum in the other intact.
+        if not self.prover.feasible(at.domain.intersect(holds)):
+            return otherwise
+        chosen = self.term(if_true, at)
+        if not self.prover.feasible(at.domain.intersect(terms.negation(holds))):
+            return chosen
+        return terms.choose(holds, chosen, otherwise)
 
     def _constant(self, term: Term, what: str) -> int:
         if isinstance(term, Affine) and term.is_constant:
