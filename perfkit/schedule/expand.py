@@ -9,7 +9,7 @@ for every loop whose iterations do not exchange its values.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
 import islpy as isl
@@ -17,9 +17,10 @@ import islpy as isl
 from perfkit.errors import TransformError
 from perfkit.ir.affine import Affine
 from perfkit.ir.expr import Access, map_loads
-from perfkit.ir.isl import Polyhedra, affine_of, budget_errors
+from perfkit.ir.isl import Polyhedra, affine_of, budget_errors, domain_of
 from perfkit.ir.scop import Array, Scop, Statement
 from perfkit.ir.tree import Loop, Node, enclosing
+from perfkit.schedule.copies import after, copy_statement, element_iterators, unused_name
 from perfkit.schedule.flow import LIVE_IN, OUT, Flows, pieces_of
 from perfkit.schedule.state import State
 
@@ -62,7 +63,8 @@ class Expand:
     By default the loops are those of the program's own order around all accesses of the web between
     whose iterations no value of the variable flows, and which reuse its elements. ``loops`` names
     loops of the current tree instead; an iteration may then also read what an earlier one wrote, if
-    the distance is one affine function. Refuses variables whose incoming or final value counts.
+    the distance is one affine function. The final values of an argument are copied back at the end.
+    Refuses variables whose incoming value is read.
     """
 
     array: str
@@ -75,9 +77,9 @@ class Expand:
         flows = Flows(poly, state.scop.tree, [self.array])
         with budget_errors():
             webs = plan(flows, tree, self.array, self.loops)
-        if len(webs) == 1 and not webs[0].dimensions:
-            raise TransformError(f"{self}: no loop reuses {self.array} for unrelated values")
-        return replace(state, scop=apply_webs(state.scop, self.array, webs))
+            if len(webs) == 1 and not webs[0].dimensions:
+                raise TransformError(f"{self}: no loop reuses {self.array} for unrelated values")
+            return apply_webs(state, flows, self.array, webs)
 
     def __str__(self) -> str:
         loops = f", ({', '.join(self.loops)},)" if self.loops else ""
@@ -106,7 +108,7 @@ class Privatize:
         flows = Flows(poly, state.scop.tree, [self.array])
         with budget_errors():
             webs = plan(flows, state.tree, self.array, (self.loop,), shifted=False)
-        return replace(state, scop=apply_webs(state.scop, self.array, webs))
+            return apply_webs(state, flows, self.array, webs)
 
     def __str__(self) -> str:
         return f"Privatize({self.array}, {self.loop})"
@@ -118,8 +120,6 @@ def check_expandable(scop: Scop, name: str, step: str) -> None:
         raise TransformError(f"{step}: no array or variable is named {name!r}")
     if name not in scop.written:
         raise TransformError(f"{step}: {name} is only read, so it orders nothing")
-    if known[name].live_out and not known[name].local:
-        raise TransformError(f"{step}: the final value of {name} belongs to the caller")
 
 
 # -- planning --------------------------------------------------------------------------------
@@ -239,17 +239,26 @@ def _as_affine(
         graph = _value_map(poly, statement.name, own)
         if m.is_subset(graph):
             return own
-        if not shifted or not m.is_single_valued():
+        if not shifted:
             return None
-        for aff in _pieces(m.as_pw_multi_aff().get_at(0)):
-            try:
-                expr = affine_of(aff, statement.iterators)
-            except ValueError:
-                continue
-            if m.is_subset(_value_map(poly, statement.name, expr)):
-                return expr
-        return None
+        return _one_affine(m, statement.iterators, lambda e: _value_map(poly, statement.name, e))
     return own
+
+
+def _one_affine(
+    relation: isl.Map, iterators: tuple[str, ...], graph: Callable[[Affine], isl.Map]
+) -> Affine | None:
+    """The expression whose graph holds all of a relation to one number, or None."""
+    if not relation.is_single_valued():
+        return None
+    for aff in _pieces(relation.as_pw_multi_aff().get_at(0)):
+        try:
+            expr = affine_of(aff, iterators)
+        except ValueError:
+            continue
+        if relation.is_subset(graph(expr)):
+            return expr
+    return None
 
 
 def _reused(flows: Flows, array: str, members: frozenset[tuple[str, int]], loop: Loop) -> bool:
@@ -292,11 +301,12 @@ def _pieces(pw: isl.PwAff) -> list[isl.Aff]:
 # -- rewriting -------------------------------------------------------------------------------
 
 
-def apply_webs(scop: Scop, array: str, webs: tuple[Web, ...]) -> Scop:
-    """The SCoP in which every web of ``array`` has storage of its own.
+def apply_webs(state: State, flows: Flows, array: str, webs: tuple[Web, ...]) -> State:
+    """The state in which every web of ``array`` has storage of its own.
 
-    An argument keeps its declaration (the caller passes it) and is simply no longer used.
+    An argument keeps its declaration and, where its content lives on, gets its final values.
     """
+    scop = state.scop
     old = scop.array(array)
     taken = {a.name for a in scop.arrays} | {s.name for s in scop.scalars}
     if old.local:
@@ -318,27 +328,58 @@ def apply_webs(scop: Scop, array: str, webs: tuple[Web, ...]) -> Scop:
         added = tuple(d.index_of(statement, position) for d in web.dimensions)
         return Access(name, added + access.indices)
 
-    statements = tuple(
-        replace(
-            s,
-            write=redirect(s.name, WRITE, s.write),
-            value=map_loads(s.value, lambda k, a, name=s.name: redirect(name, k, a)),
-        )
-        for s in scop.statements
-    )
+    def rewritten(s: Statement) -> Statement:
+        value = map_loads(s.value, lambda k, access: redirect(s.name, k, access))
+        return replace(s, write=redirect(s.name, WRITE, s.write), value=value)
+
     arrays: list[Array] = []
     for a in scop.arrays:
-        if a.name != array:
+        if a.name != array or not old.local:
             arrays.append(a)
-        elif old.local:
+        if a.name == array:
             arrays.extend(created)
-        else:
-            arrays.extend([a, *created])
-    return replace(scop, arrays=tuple(arrays), statements=statements)
+    new = replace(scop, arrays=tuple(arrays), statements=tuple(map(rewritten, scop.statements)))
+    state = replace(state, scop=new)
+    if old.local or not old.live_out:
+        return state
+    for web, storage in zip(webs, created, strict=True):
+        state = _with_copy_out(state, flows, old, web, storage)
+    return state
 
 
-def unused_name(base: str, taken: set[str]) -> str:
-    name, k = base, 2
-    while name in taken:
-        name, k = f"{base}_{k}", k + 1
-    return name
+def _with_copy_out(state: State, flows: Flows, old: Array, web: Web, storage: Array) -> State:
+    """Copy the elements whose last value was written in this web back to the argument."""
+    poly, scop = flows.poly, state.scop
+    iterators = element_iterators(scop, old)
+    space = f"{old.name}[{', '.join(iterators)}]"
+    last = [m for m in pieces_of(flows.final[old.name])
+            if (m.get_tuple_name(OUT), WRITE) in web.members]  # fmt: skip
+    if not last:
+        return state
+    elements = last[0].domain()
+    for m in last[1:]:
+        elements = elements.union(m.domain())
+    index: list[Affine] = []
+    for d in web.dimensions:
+        relation = poly.union_map(
+            m.apply_range(_value_map(poly, source, d.index_of(source, WRITE)))
+            for m in last
+            for source in [m.get_tuple_name(OUT)]
+        )
+        found = _one_affine(pieces_of(relation)[0], iterators, lambda expr: poly.map(
+            f"{{ {space} -> [{expr}] }}"))  # fmt: skip
+        if found is None:
+            raise TransformError(
+                f"Expand({old.name}): no affine function says which value is the final one"
+            )
+        index.append(found)
+    domain = domain_of(elements.coalesce().gist_params(poly.context), iterators)
+    copy = copy_statement(
+        scop,
+        old,
+        f"out_{storage.name}",
+        lambda x: (Access(old.name, x), Access(storage.name, (*index, *x))),
+        domain,
+    )
+    scop = replace(scop, statements=(*scop.statements, copy), tree=after(scop.tree, copy))
+    return replace(state, scop=scop, tree=after(state.tree, copy))

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import islpy as isl
 
 from perfkit.analysis.dependences import Dependences
-from perfkit.errors import InternalError
+from perfkit.errors import InternalError, TransformError
 from perfkit.ir.affine import Affine
 from perfkit.ir.isl import Polyhedra, affine_of, budget_errors
 from perfkit.ir.tree import Leaf, Loop, Node, Sequence, statements
@@ -96,8 +96,31 @@ def schedule(
             .set_coincidence(given.parallel)
             .set_proximity(given.flow)
         )
-        root = wanted.compute_schedule().get_root()
+        try:
+            root = wanted.compute_schedule().get_root()
+        except isl.Error as error:
+            if "unable to carry" not in str(error):
+                raise
+            raise TransformError("isl's scheduler found no order for these dependences") from None
         return _Reader(poly).read(root)
+
+
+def is_connected(deps: Dependences) -> bool:
+    """Do all statements depend on each other, so that there is nothing to fuse or keep apart?"""
+    names = [s.name for s in deps.scop.statements]
+    edges = {(d.source, d.target) for d in deps}
+    for forward in (True, False):
+        seen, frontier = {names[0]}, [names[0]]
+        while frontier:
+            here = frontier.pop()
+            for a, b in edges:
+                source, target = (a, b) if forward else (b, a)
+                if source == here and target not in seen:
+                    seen.add(target)
+                    frontier.append(target)
+        if len(seen) < len(names):
+            return False
+    return True
 
 
 @contextmanager
@@ -235,4 +258,4 @@ def _flat(children: list[Node]) -> Sequence:
     return Sequence(tuple(flat))
 
 
-__all__ = ["Band", "Constraints", "Found", "Options", "constraints", "schedule"]
+__all__ = ["Band", "Constraints", "Found", "Options", "constraints", "is_connected", "schedule"]

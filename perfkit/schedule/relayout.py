@@ -10,11 +10,9 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from perfkit.errors import TransformError
-from perfkit.ir.affine import Affine, Constraint, Domain
-from perfkit.ir.expr import Access, Load, map_accesses
-from perfkit.ir.scop import Array, Scop, Statement
-from perfkit.ir.tree import Leaf, Loop, Node, Sequence, loops
-from perfkit.schedule.expand import unused_name
+from perfkit.ir.expr import Access, map_accesses
+from perfkit.ir.scop import Array, Scop
+from perfkit.schedule.copies import before, copy_statement, unused_name
 from perfkit.schedule.state import State
 
 
@@ -61,7 +59,12 @@ class Relayout:
             raise TransformError(f"{self}: no access {self.access or self.array} is read")
         taken = {a.name for a in scop.arrays} | {s.name for s in scop.scalars}
         name = unused_name(self.array, taken)
-        copy = self._copy(scop, old, name)
+        copy = copy_statement(
+            scop,
+            old,
+            f"copy_{self.array}",
+            lambda x: (Access(name, tuple(x[d] for d in self.order)), Access(self.array, x)),
+        )
         scop = self._redirect(scop, name)
         scop = replace(
             scop,
@@ -70,8 +73,8 @@ class Relayout:
         )
         return replace(
             state,
-            scop=replace(scop, tree=_prefixed(scop.tree, copy)),
-            tree=_prefixed(state.tree, copy),
+            scop=replace(scop, tree=before(scop.tree, copy)),
+            tree=before(state.tree, copy),
         )
 
     def _selects(self, access: Access) -> bool:
@@ -93,38 +96,6 @@ class Relayout:
             ),
         )
 
-    def _copy(self, scop: Scop, old: Array, name: str) -> Statement:
-        taken = {s.name for s in scop.statements} | set(scop.parameters)
-        iterators: list[str] = []
-        for d in range(old.rank):
-            iterators.append(unused_name(f"x{d}", taken))
-            taken.add(iterators[-1])
-        index = [Affine.variable(i) for i in iterators]
-        box = [
-            c
-            for x, extent in zip(index, old.shape, strict=True)
-            for c in (Constraint(x), Constraint(extent - x - 1))
-        ]
-        return Statement(
-            unused_name(f"copy_{self.array}", taken),
-            Domain(tuple(iterators), (tuple(box),)),
-            Access(name, tuple(index[d] for d in self.order)),
-            Load(old.dtype, Access(self.array, tuple(index))),
-            text=f"{name}[...] = {self.array}[...]",
-        )
-
     def __str__(self) -> str:
         access = f', "{self.access}"' if self.access else ""
         return f"Relayout({self.array}, ({', '.join(map(str, self.order))},){access})"
-
-
-def _prefixed(tree: Node, copy: Statement) -> Node:
-    """The tree that first runs the copy, in loops that write the new array in order."""
-    taken = {loop.name for loop in loops(tree)}
-    body: Node = Leaf(copy.name)
-    for expr in reversed(copy.write.indices):
-        name = unused_name(str(expr), taken)
-        taken.add(name)
-        body = Loop(name, ((copy.name, expr),), body)
-    rest = tree.children if isinstance(tree, Sequence) else (tree,)
-    return Sequence((body, *rest))

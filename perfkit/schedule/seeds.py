@@ -122,7 +122,8 @@ def _all(start: Steps, simd_bytes: int, sizes: Sizes) -> Iterator[Seed]:
         yield from _seed(f"parallel{suffix}", parallel, base, simd_bytes)
         yield from _seed(f"parallel-all{suffix}", parallel, base, simd_bytes, True)
         orders: list[Node] = []
-        for fusion in FUSIONS:
+        alone = _try(f"dependences{suffix}", _is_connected, base)
+        for fusion in ("smart",) if alone else FUSIONS:
             label = f"pluto-{fusion}{suffix}"
             order = _try(label, _schedule, base, Options(fusion))
             if order is None or order.tree in orders:
@@ -135,6 +136,10 @@ def _all(start: Steps, simd_bytes: int, sizes: Sizes) -> Iterator[Seed]:
 
 def _schedule(base: Steps, options: Options) -> Found:
     return pluto.schedule(base.dependences, options)
+
+
+def _is_connected(base: Steps) -> bool:
+    return pluto.is_connected(base.dependences)
 
 
 def _seed(name: str, make: Callable[P, Steps], *args: P.args, **kwargs: P.kwargs) -> Iterator[Seed]:

@@ -26,7 +26,7 @@ def auto_expand(state: State, analysis: Analysis | None = None) -> tuple[Transfo
     """
     scop = state.scop
     analysis = analysis or Analysis()
-    wanted = [a for a in scop.arrays if a.name in scop.written and (a.local or not a.live_out)]
+    wanted = [a for a in scop.arrays if a.name in scop.written]
     if not wanted:
         return ()
     allowed = max((growth(a.shape) for a in scop.arrays if not a.local), default=0)
