@@ -166,9 +166,27 @@ def shape_of(
         raise UnsupportedError(references[0].location, array.name, "has no extent")
     known = tuple(e for e in extents if e is not None)
     firsts = [(r.element.indices[0], r) for r in references]
+    _check_rows(array, extents[1:], references, surveyor)
     if not missing and (array.object or _holds(known[0], firsts, surveyor)):
         return Shaped(known, {})
     return Shaped((_outer(array, firsts, surveyor), *(known if missing else known[1:])), {})
+
+
+def _check_rows(
+    array: CArray, rows: Sequence[Value | None], references: Sequence[Reference], surveyor: Surveyor
+) -> None:
+    """Ask that no subscript leave its row: ``A[0][i]`` would be an element of another row."""
+    for k, row in enumerate(rows, 1):
+        assert row is not None  # only the first extent can be missing
+        last = Operation("int64", "sub", (row, Number("int64", 1)))
+        for index, path in dict.fromkeys((r.element.indices[k], r.path) for r in references):
+            above = Operation("int64", "sub", (last, index))
+            for claim in (index, above):
+                if surveyor.require(claim, path) == "impossible":
+                    where = next(r for r in references if r.element.indices[k] == index)
+                    raise UnsupportedError(
+                        where.location, f"subscript of {array.name}", "leaves its row of the array"
+                    )
 
 
 def _holds(

@@ -21,6 +21,9 @@ from perfkit.frontends.values import At, Binding, Iterator, Lowering, Outcome, S
 from perfkit.ir.affine import Affine, Constraint, Domain, Piece
 from perfkit.ir.isl import affine_of, budget_errors, domain_of
 
+LARGE = 16
+"""Sizes from here up are worth a version of the program; isl needs some number."""
+
 
 class Surveyor:
     """Answers questions about places in one region; ``sizes`` maps each size to its dtype."""
@@ -117,28 +120,31 @@ class Surveyor:
         return bool(union.is_empty()) or self._assume_not(union)
 
     def _assume_not(self, bad: isl.Set) -> bool:
-        """Assume sizes outside of ``bad``; False when no large sizes are.
+        """Assume sizes outside of ``bad``; False when none of use are.
 
-        Of several alternatives the one that holds for large sizes is kept: a test at run time
-        should be short, and the sizes it turns away run the original program.
+        Of several alternatives one that holds for large sizes is kept: a test at run time should
+        be short, and the sizes it turns away run the original program.
         """
         with budget_errors():
             context = self.prover.set(Domain(())).params()
-            good = context.subtract(bad).coalesce()
-            for piece in good.get_basic_sets():
-                alternative = isl.Set.from_basic_set(piece)
-                if alternative.intersect(self._large()).is_empty():
-                    continue
-                pieces = domain_of(alternative.gist(context), ()).pieces
-                self.prover.assume(pieces)
-                self._places.clear()
-                self.assumed.append(condition_of(pieces))
-                return True
+            good = [
+                isl.Set.from_basic_set(piece)
+                for piece in context.subtract(bad).coalesce().get_basic_sets()
+            ]
+            for least in (LARGE, 4, 1):
+                for alternative in good:
+                    if alternative.intersect(self._from(least)).is_empty():
+                        continue
+                    pieces = domain_of(alternative.gist(context), ()).pieces
+                    self.prover.assume(pieces)
+                    self._places.clear()
+                    self.assumed.append(condition_of(pieces))
+                    return True
         return False
 
-    def _large(self) -> isl.Set:
-        """Sizes from 16 up; small sizes are not worth a version of the program."""
-        large = Domain(()).where(*(Constraint(Affine.variable(n) - 16) for n in self.sizes))
+    def _from(self, least: int) -> isl.Set:
+        """The choices of sizes that are all at least so large."""
+        large = Domain(()).where(*(Constraint(Affine.variable(n) - least) for n in self.sizes))
         return self.prover.set(large).params()
 
     def discharge(self, obligations: Sequence[Obligation]) -> None:
@@ -178,7 +184,7 @@ class Surveyor:
                     return bound
             for bound in bounds:
                 beyond = self._beyond(reached, bound)
-                if beyond.intersect(self._large()).is_empty() and self._assume_not(beyond):
+                if beyond.intersect(self._from(LARGE)).is_empty() and self._assume_not(beyond):
                     return bound
             total = Affine()
             for bound in bounds:

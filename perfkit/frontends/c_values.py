@@ -120,6 +120,15 @@ class ValueReader:
         finally:
             self._index_depth -= 1
 
+    @contextmanager
+    def guarded(self, condition: Value, holds: bool) -> Iterator[None]:
+        """What is read inside is evaluated only where the condition has that outcome."""
+        path, self.path = self.path, (*self.path, Guard(condition, holds))
+        try:
+            yield
+        finally:
+            self.path = path
+
     # -- names -------------------------------------------------------------------------------
 
     def symbol(self, node: c_ast.ID) -> Symbol:
@@ -274,9 +283,10 @@ class ValueReader:
         """A truth value; integer comparisons in it may become bounds of the domain."""
         match node:
             case c_ast.BinaryOp(op="&&" | "||"):
-                op = "land" if node.op == "&&" else "lor"
-                args = (self.condition(node.left), self.condition(node.right))
-                return Operation("bool", op, args)
+                left = self.condition(node.left)
+                with self.guarded(left, node.op == "&&"):
+                    right = self.condition(node.right)
+                return Operation("bool", "land" if node.op == "&&" else "lor", (left, right))
             case c_ast.UnaryOp(op="!"):
                 return Operation("bool", "not", (self.condition(node.expr),))
         if not self._all_integers(node):
@@ -362,8 +372,7 @@ class ValueReader:
     def _binary(self, node: c_ast.BinaryOp) -> Value:
         op = node.op
         if op in ("&&", "||"):
-            args = (truth(self.value(node.left)), truth(self.value(node.right)))
-            return Operation("bool", "land" if op == "&&" else "lor", args)
+            return self.condition(node)
         left, right = promote(self.value(node.left)), promote(self.value(node.right))
         if op in SHIFTS:
             return Operation(left.dtype, SHIFTS[op], (left, cast(right, left.dtype)))
@@ -383,7 +392,10 @@ class ValueReader:
 
     def _ternary(self, node: c_ast.TernaryOp) -> Value:
         condition = self.condition(node.cond)
-        a, b = self.value(node.iftrue), self.value(node.iffalse)
+        with self.guarded(condition, True):
+            a = self.value(node.iftrue)
+        with self.guarded(condition, False):
+            b = self.value(node.iffalse)
         dtype = common(a.dtype, b.dtype)
         return extreme(condition, cast(a, dtype), cast(b, dtype))
 
