@@ -80,6 +80,10 @@ class BudgetExceeded(PerfkitError):
     """isl used more operations than allowed; the caller falls back to the original schedule."""
 
 
+class CheckFailed(PerfkitError):
+    """A compiled kernel and the interpreter disagree: a bug to report."""
+
+
 class InternalError(PerfkitError):
     """A broken invariant inside perfkit: a bug to report, never the user's fault."""
 
@@ -179,3 +183,34 @@ class BoundsError(CallError, IndexError):
 
 class KernelFailure(PerfkitError, RuntimeError):
     """The compiled function reported a failure (a non-zero code) while it ran."""
+
+
+# --- distributed: groups, collectives, placements, plans -----------------------------------
+
+
+class DistributedError(PerfkitError):
+    """Base of the errors of process groups, collectives, placements and sharding plans."""
+
+
+class GroupError(DistributedError, ValueError):
+    """A process group or mesh cannot be used: not one axis, unknown, or not of this process."""
+
+
+class PlacementError(DistributedError, ValueError):
+    """A placement contradicts itself, or two placements do not describe the same tensor."""
+
+
+class SwitchError(DistributedError, ValueError):
+    """A tensor, dimension or size does not fit split, switch, gather or reduce_scatter."""
+
+
+class CollectiveError(DistributedError, RuntimeError):
+    """A collective failed or timed out (a dead rank); names rank, stage and shapes."""
+
+
+class MismatchError(CollectiveError):
+    """Ranks called different collectives, or with different shapes or element types."""
+
+
+class PlanError(DistributedError, ValueError):
+    """No sharding plan exists for the stages given, or they contradict themselves."""

@@ -1,0 +1,1 @@
+"""Dynamic sequence parallelism: placements, switches of the sharded axis, plans, projections."""
