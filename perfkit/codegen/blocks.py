@@ -115,7 +115,7 @@ class BlockWriter:
             lines.append(f"{pad}/* {loop.comment} */")
         if loop.schedule:
             lines.append(f"{pad}#pragma omp for {loop.schedule}")
-        if loop.ivdep:
+        if loop.ivdep and not loop.schedule:  # no pragma may stand between omp for and its loop
             self.helpers.need(
                 "PERFKIT_IVDEP",
                 "#if defined(__GNUC__) && !defined(__clang__)\n"

@@ -64,7 +64,7 @@ def loop_ast(
     nodes = lower(poly, scop, tree)
     nodes = Expander(scop.by_name(), options.target, found).expand(nodes)
     nodes, inside = localize(nodes, scop, _short_lived(poly, scop, tree))
-    nodes = Promoter(poly, scop, found).promote(nodes)
+    nodes = Promoter(poly, scop, found, inside).promote(nodes)
     return parallelize(nodes), inside
 
 

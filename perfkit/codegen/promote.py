@@ -62,11 +62,19 @@ def place_of(access: Access, instance: Instance) -> Place:
 class Promoter:
     """Promotes around innermost loops; names registers after their arrays."""
 
-    def __init__(self, poly: Polyhedra, scop: Scop, reductions: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        poly: Polyhedra,
+        scop: Scop,
+        reductions: Mapping[str, str],
+        variables: frozenset[str] = frozenset(),
+    ) -> None:
+        """``variables`` are the arrays that are C variables already."""
         self.poly = poly
         self.scop = scop
         self.statements: Mapping[str, Statement] = scop.by_name()
         self.reductions = reductions
+        self.variables = variables
         self.numbers = count(1)
 
     def promote(
@@ -117,6 +125,8 @@ class Promoter:
             if place.lanes is not None and place.lanes.name == loop.name:
                 continue
             array = self.scop.array(place.access.array)
+            if array.name in self.variables:
+                continue
             rivals = [
                 other for other in touched
                 if other.access.array == array.name and other != place

@@ -20,7 +20,6 @@ from dataclasses import dataclass
 
 from perfkit.analysis.dependences import Analysis
 from perfkit.analysis.footprint import WRITE, Walk, walks
-from perfkit.errors import ScheduleError
 from perfkit.ir.expr import ITEMSIZE
 from perfkit.ir.tree import Leaf, Loop, Node, Sequence, find_loop, statements
 from perfkit.schedule.base import chain, tidy
@@ -28,8 +27,8 @@ from perfkit.schedule.legality import is_parallel
 from perfkit.schedule.loops import Interchange
 from perfkit.schedule.marks import Jam, Parallelize, Vectorize
 from perfkit.schedule.relayout import Relayout
-from perfkit.schedule.script import apply_step
 from perfkit.schedule.state import State, Transform
+from perfkit.schedule.steps import Steps
 from perfkit.schedule.tiling import Tile
 
 
@@ -43,31 +42,6 @@ class Sizes:
     jam_tile: int = 64
     lane_tile: int = 96
     sum_tile: int = 256
-
-
-@dataclass
-class Builder:
-    """A state and the steps that led to it; steps that are refused leave it as it was."""
-
-    state: State
-    analysis: Analysis
-    steps: list[Transform]
-
-    def attempt(self, *steps: Transform) -> bool:
-        """Apply all of the steps, or none."""
-        state = self.state
-        try:
-            for step in steps:
-                state = apply_step(state, step, self.analysis)
-        except ScheduleError:
-            return False
-        self.state = state
-        self.steps.extend(steps)
-        return True
-
-    def parallel(self, loop: str) -> bool:
-        deps = self.analysis.dependences(self.state.scop, self.state.fp)
-        return is_parallel(deps, self.state.tree, loop)
 
 
 @dataclass(frozen=True)
@@ -84,13 +58,13 @@ def block(
     state: State, analysis: Analysis, sizes: Sizes, tiled: bool = True, relayout: bool = True
 ) -> tuple[tuple[Transform, ...], State]:
     """Steps that block every innermost nest of ``state`` that profits, and their result."""
-    builder = Builder(State(state.original, state.scop, tidy(state.tree), state.fp), analysis, [])
+    builder = Steps(state.with_tree(tidy(state.tree)), analysis)
     if relayout:
         _relayout(builder)
     for outer in _nests(builder.state):
         _block_nest(builder, outer, sizes, tiled)
     _parallelize(builder)
-    return tuple(builder.steps), builder.state
+    return builder.done, builder.state
 
 
 def _nests(state: State) -> tuple[str, ...]:
@@ -114,7 +88,7 @@ def _nests(state: State) -> tuple[str, ...]:
     return tuple(found)
 
 
-def _block_nest(builder: Builder, outer: str, sizes: Sizes, tiled: bool) -> None:
+def _block_nest(builder: Steps, outer: str, sizes: Sizes, tiled: bool) -> None:
     nest = tuple(loop.name for loop in chain(builder.state.tree, outer))
     roles = _roles(builder, nest)
     width = _lanes(builder, nest[-1], sizes.simd_bytes)
@@ -143,14 +117,14 @@ def _present(name: str | None) -> tuple[str, ...]:
     return () if name is None else (name,)
 
 
-def _vectorize_innermost(builder: Builder, nest: tuple[str, ...], width: int) -> None:
+def _vectorize_innermost(builder: Steps, nest: tuple[str, ...], width: int) -> None:
     if not any(find_loop(builder.state.tree, n).mark("vector") for n in nest):
         innermost = chain(builder.state.tree, nest[0])[-1].name
-        if builder.parallel(innermost):
+        if _parallel(builder, innermost):
             builder.attempt(Vectorize(innermost, width))
 
 
-def _roles(builder: Builder, nest: tuple[str, ...]) -> Roles:
+def _roles(builder: Steps, nest: tuple[str, ...]) -> Roles:
     """Decide from strides; parallelism is asked in the present order of the loops."""
     tree = builder.state.tree
     inside = set(statements(find_loop(tree, nest[0])))
@@ -158,7 +132,7 @@ def _roles(builder: Builder, nest: tuple[str, ...]) -> Roles:
     by_loop = {n: [w for w in found if w.loop == n] for n in nest}
     writes = {n: [w for w in by_loop[n] if w.position == WRITE] for n in nest}
     sums = tuple(n for n in nest if writes[n] and all(w.is_invariant for w in writes[n]))
-    free = [n for n in nest if n not in sums and builder.parallel(n)]
+    free = [n for n in nest if n not in sums and _parallel(builder, n)]
     lane = min(
         (n for n in free if all(w.is_unit or w.is_invariant for w in writes[n])),
         key=lambda n: (_penalty(by_loop[n]), nest.index(n) != len(nest) - 1),
@@ -188,7 +162,7 @@ def _penalty(moves: Iterable[Walk]) -> int:
     return sum(not (w.is_unit or w.is_invariant) for w in moves)
 
 
-def _permute(builder: Builder, nest: tuple[str, ...], order: tuple[str, ...]) -> bool:
+def _permute(builder: Steps, nest: tuple[str, ...], order: tuple[str, ...]) -> bool:
     """Reorder a nest by interchanges: all of them, or none."""
     if sorted(nest) != sorted(order):
         return False
@@ -202,7 +176,7 @@ def _permute(builder: Builder, nest: tuple[str, ...], order: tuple[str, ...]) ->
     return not steps or builder.attempt(*steps)
 
 
-def _lanes(builder: Builder, loop: str, simd_bytes: int) -> int:
+def _lanes(builder: Steps, loop: str, simd_bytes: int) -> int:
     scop = builder.state.scop
     names = set(statements(find_loop(builder.state.tree, loop)))
     sizes = [
@@ -211,7 +185,7 @@ def _lanes(builder: Builder, loop: str, simd_bytes: int) -> int:
     return max(2, simd_bytes // max(sizes))
 
 
-def _relayout(builder: Builder) -> None:
+def _relayout(builder: Steps) -> None:
     """Copy read-only operands whose rows a contraction would have to gather."""
     state = builder.state
     scop = state.scop
@@ -238,13 +212,17 @@ def _relayout(builder: Builder) -> None:
         builder.attempt(Relayout(name, (1, 0), access))
 
 
-def _parallelize(builder: Builder) -> None:
+def _parallel(builder: Steps, loop: str) -> bool:
+    return is_parallel(builder.dependences, builder.tree, loop)
+
+
+def _parallelize(builder: Steps) -> None:
     """Mark the outermost parallel loop of every nest, from the top."""
 
     def visit(node: Node) -> None:
         match node:
             case Loop():
-                if builder.parallel(node.name) and builder.attempt(Parallelize(node.name)):
+                if _parallel(builder, node.name) and builder.attempt(Parallelize(node.name)):
                     return
                 visit(node.body)
             case Sequence(children=children):
@@ -254,4 +232,4 @@ def _parallelize(builder: Builder) -> None:
     visit(builder.state.tree)
 
 
-__all__ = ["Builder", "Roles", "Sizes", "block"]
+__all__ = ["Roles", "Sizes", "block"]

@@ -1,0 +1,188 @@
+"""The Python interface: :func:`optimize` a function, or decorate it with :func:`kernel`."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from perfkit import config
+from perfkit.analysis.bounds import bounds_violations
+from perfkit.analysis.dependences import Analysis
+from perfkit.codegen.check import check_kernel
+from perfkit.frontends.python import from_function
+from perfkit.ir.scop import Scop
+from perfkit.runtime.arguments import as_array
+from perfkit.runtime.kernel import Kernel
+from perfkit.runtime.signature import Signature
+from perfkit.schedule.seeds import Seed
+from perfkit.schedule.state import State
+from perfkit.search.candidates import candidates
+from perfkit.search.choose import Choice, choose, measured
+from perfkit.search.compiled import Builder
+from perfkit.search.explain import explain_choice
+
+
+def optimize(
+    function: Callable[..., Any],
+    *args: Any,
+    schedule: str = "auto",
+    fp: str | None = None,
+    measure: int = 0,
+    check: bool | None = None,
+    threads: int | None = None,
+    **keywords: Any,
+) -> Kernel:
+    """Compile a loop function for arguments like these.
+
+    Args:
+        function: plain loops over arrays (see the README for the subset).
+        args, keywords: an example call. Their types and ranks are compiled in, their sizes are
+            not. They are only written when ``measure`` runs on copies of them; never themselves.
+        schedule: "auto", "original", "parallel", "pluto", or the text of a script.
+        fp: "strict" keeps the order of every floating-point sum, "reassociate" may change it.
+        measure: how many of the best-looking candidates to run; the fastest is kept, the original
+            order included. 0 measures nothing.
+        check: compare the result with the interpreter on small sizes before returning it.
+        threads: threads of the kernel; default, the cores this process may use.
+
+    Returns:
+        A kernel, called like the function; ``schedule``, ``source`` and ``explain()`` tell more.
+
+    Raises:
+        UnsupportedError: the function is outside the affine class (file, line, construct).
+        ScheduleError: a given script does not fit or is not legal.
+        CompilerNotFound: there is no C compiler.
+    """
+    settings = config.current()
+    changes = {"fp": fp, "check": check, "threads": threads}
+    settings = replace(settings, **{k: v for k, v in changes.items() if v is not None})
+    scop, signature = from_function(function, *args, **keywords)
+    return compile_scop(
+        scop, signature, settings, schedule=schedule, measure=measure, example=(args, keywords)
+    )
+
+
+def compile_scop(
+    scop: Scop,
+    signature: Signature,
+    settings: config.Settings,
+    *,
+    schedule: str = "auto",
+    measure: int = 0,
+    example: tuple[tuple[Any, ...], Mapping[str, Any]] = ((), {}),
+) -> Kernel:
+    """The pipeline behind :func:`optimize`: analyse, choose, generate, compile, check."""
+    builder = Builder.detect(settings)
+    analysis = Analysis(max_operations=settings.isl_max_operations)
+    state = State.start(scop, settings.fp)
+    violations = bounds_violations(scop)
+
+    def precondition(sizes: Mapping[str, int]) -> str | None:
+        return next((v.message for v in violations if v.happens(sizes)), None)
+
+    def build(seed: Seed) -> Kernel:
+        poly = analysis.polyhedra(seed.state.scop)
+        source = builder.source(seed.state, signature, poly)
+        return builder.kernel(signature, source, seed.script, precondition=precondition)
+
+    if measure > 0 and schedule == "auto":
+        found = candidates(state, analysis, builder.machine)
+        args, keywords = example
+        choice = measured(found, measure, build, lambda k: _timed(k, args, keywords))
+    else:
+        choice = choose(state, analysis, builder.machine, schedule)
+    kernel = _finish(builder, analysis, signature, choice, precondition)
+    if settings.check:
+        check_kernel(scop, signature, kernel)
+    return kernel
+
+
+def _finish(
+    builder: Builder,
+    analysis: Analysis,
+    signature: Signature,
+    choice: Choice,
+    precondition: Callable[[Mapping[str, int]], str | None],
+) -> Kernel:
+    state = choice.seed.state
+    source = builder.source(state, signature, analysis.polyhedra(state.scop))
+    explain = functools.partial(explain_choice, choice)
+    return builder.kernel(
+        signature, source, choice.script, explain=explain, precondition=precondition
+    )
+
+
+def _timed(
+    kernel: Kernel, args: tuple[Any, ...], keywords: Mapping[str, Any]
+) -> Callable[[], float]:
+    """One run on copies of the arguments, which are restored outside the timed part."""
+    named = dict(zip((p.name for p in kernel.signature.inputs), args, strict=False)) | dict(keywords)
+    pristine = {
+        p.name: as_array(named[p.name], p)
+        for p in kernel.signature.inputs
+        if p.kind == "array"
+    }
+    copies = {n: np.array(a, copy=True) for n, a in pristine.items()}
+    written = [p.name for p in kernel.signature.inputs if p.written]
+    bound = kernel.bind(*(copies.get(p.name, named[p.name]) for p in kernel.signature.inputs))
+
+    def once() -> float:
+        for name in written:
+            np.copyto(copies[name], pristine[name])
+        return bound.seconds()
+
+    return once
+
+
+def explain(kernel: Kernel) -> str:
+    """Why a kernel looks as it does: the chosen script and what else was considered."""
+    return kernel.explain()
+
+
+def kernel(
+    function: Callable[..., Any] | None = None, **options: Any
+) -> Callable[..., Any]:
+    """Decorator: optimise on the first call with each combination of argument types.
+
+    ``options`` are those of :func:`optimize`. The undecorated function stays reachable as
+    ``__wrapped__``.
+    """
+    if function is None:
+        return functools.partial(kernel, **options)
+    return _Specialized(function, options)
+
+
+class _Specialized:
+    """A function with one compiled kernel per combination of argument types."""
+
+    def __init__(self, function: Callable[..., Any], options: Mapping[str, Any]) -> None:
+        functools.update_wrapper(self, function)
+        self._function = function
+        self._options = dict(options)
+        self._kernels: dict[tuple[Any, ...], Kernel] = {}
+
+    def __call__(self, *args: Any, **keywords: Any) -> Any:
+        return self.specialize(*args, **keywords)(*args, **keywords)
+
+    def specialize(self, *args: Any, **keywords: Any) -> Kernel:
+        """The kernel for arguments of these types, compiled on first use."""
+        key = (*map(_type_of, args), *((n, _type_of(v)) for n, v in sorted(keywords.items())))
+        found = self._kernels.get(key)
+        if found is None:
+            found = optimize(self._function, *args, **self._options, **keywords)
+            self._kernels[key] = found
+        return found
+
+
+def _type_of(value: Any) -> tuple[Any, ...]:
+    shape = getattr(value, "shape", None)
+    if shape is None:
+        return (type(value),)
+    return (type(value), str(value.dtype), len(shape))
+
+
+__all__ = ["Kernel", "compile_scop", "explain", "kernel", "optimize"]

@@ -1,0 +1,1 @@
+"""Choosing a schedule: candidates, their order, and measuring the best-looking ones."""

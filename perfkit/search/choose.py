@@ -1,0 +1,100 @@
+"""Choosing among candidate schedules: by name, by preference, or by measuring the finalists."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from perfkit import log
+from perfkit.analysis.dependences import Analysis
+from perfkit.errors import CompileError, InternalError, ScheduleError
+from perfkit.runtime.kernel import Kernel
+from perfkit.runtime.machine import Machine
+from perfkit.runtime.measure import Samples, interleaved
+from perfkit.schedule import script
+from perfkit.schedule.seeds import Seed
+from perfkit.schedule.state import State
+from perfkit.search.candidates import candidates
+
+NAMED = ("auto", "original", "parallel", "pluto")
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The chosen schedule; ``report`` lists what else was considered."""
+
+    seed: Seed
+    report: tuple[Row, ...] = ()
+
+    @property
+    def script(self) -> str:
+        return self.seed.script
+
+
+@dataclass(frozen=True)
+class Row:
+    """One candidate in the report; ``samples`` when it was measured."""
+
+    name: str
+    steps: int
+    samples: Samples | None = None
+    note: str = field(default="")
+
+
+def choose(state: State, analysis: Analysis, machine: Machine, schedule: str) -> Choice:
+    """A schedule by name ("auto", "original", "parallel", "pluto") or from the text of a script.
+
+    Raises ScriptError, TransformError or IllegalSchedule for a script that cannot be applied.
+    """
+    if schedule == "original":
+        return Choice(Seed("original", (), state))
+    if schedule in NAMED:
+        found = candidates(state, analysis, machine)
+        rows = tuple(Row(s.name, len(s.steps)) for s in found)
+        return Choice(_named(found, schedule), rows)
+    steps = script.parse(schedule)
+    return Choice(Seed("script", steps, script.replay(state, steps, analysis)))
+
+
+def _named(found: Sequence[Seed], name: str) -> Seed:
+    if name == "auto":
+        return found[0]
+    prefixes = {"parallel": ("parallel",), "pluto": ("pluto-smart", "pluto-max", "pluto-min")}
+    for prefix in prefixes[name]:
+        for suffix in ("-expanded", ""):
+            for seed in found:
+                if seed.name == prefix + suffix:
+                    return seed
+    return next(s for s in found if s.name == "original")
+
+
+def measured(
+    found: Sequence[Seed],
+    count: int,
+    build: Callable[[Seed], Kernel],
+    run: Callable[[Kernel], Callable[[], float]],
+    rounds: int = 3,
+) -> Choice:
+    """Run the ``count`` best-looking candidates and the original; keep the fastest.
+
+    ``build`` compiles a candidate and ``run`` binds it to data: the callable it returns runs once
+    and gives seconds. A candidate that does not compile is left out with a message.
+    """
+    original = next(s for s in found if s.name == "original")
+    finalists = [s for s in found if s is not original][:count]
+    ready: list[tuple[Seed, Callable[[], float]]] = []
+    rows: list[Row] = []
+    for seed in [original, *finalists]:
+        try:
+            ready.append((seed, run(build(seed))))
+        except (CompileError, InternalError, ScheduleError) as error:
+            if seed is original:
+                raise
+            log.get("search").warning("%s is left out: %s", seed.name, error)
+            rows.append(Row(seed.name, len(seed.steps), note=str(error).splitlines()[0]))
+    samples = interleaved([call for _, call in ready], rounds, keep=[0])
+    best = min(range(len(ready)), key=lambda k: samples[k].minimum)
+    rows += [
+        Row(seed.name, len(seed.steps), s) for (seed, _), s in zip(ready, samples, strict=True)
+    ]
+    return Choice(ready[best][0], tuple(rows))
