@@ -17,6 +17,8 @@ from perfkit.analysis.dependences import Analysis
 from perfkit.errors import BudgetExceeded, ScheduleError
 from perfkit.ir.tree import Node
 from perfkit.schedule import pluto
+from perfkit.schedule.blocking import Sizes as Blocks
+from perfkit.schedule.blocking import block
 from perfkit.schedule.locality import Locality
 from perfkit.schedule.pluto import Found, Options
 from perfkit.schedule.script import show
@@ -67,21 +69,25 @@ def untiled(base: Steps, found: Found, simd_bytes: int) -> Steps:
     return steps
 
 
-def tiled(
-    base: Steps, found: Found, simd_bytes: int, sizes: Sizes, register: bool = False
-) -> Steps:
-    """A scheduler's order with its permutable bands tiled, and its loops marked.
-
-    ``register`` also blocks the point loops of contractions for registers.
-    """
+def tiled(base: Steps, found: Found, simd_bytes: int, sizes: Sizes) -> Steps:
+    """A scheduler's order with its permutable bands tiled, and its loops marked."""
     steps = base.copy()
     ordered = coincident_first(found)
     steps.take(Order.of(ordered.tree))
     for band in ordered.bands:
         if band.permutable and len(band.loops) > 1:
-            tile_band(steps, band, sizes, simd_bytes, register)
+            tile_band(steps, band, sizes)
     mark(steps, simd_bytes)
     return steps
+
+
+def blocked(base: Steps, found: Found | None, simd_bytes: int) -> Steps:
+    """An order, the present one without ``found``, blocked for caches and registers."""
+    steps = base.copy()
+    if found is not None:
+        steps.take(Order.of(unsink(steps.dependences, coincident_first(found).tree)))
+    done, state = block(steps.state, steps.analysis, Blocks(simd_bytes=simd_bytes))
+    return Steps(state, steps.analysis, (*steps.done, *done))
 
 
 def expanded(base: Steps) -> Steps:
@@ -104,9 +110,9 @@ def candidates(
     that a step refuses, is left out, with a message in the log (topic ``seeds``).
     """
     found = [original(state)]
-    seen: set[tuple[int, Node]] = {(0, state.tree)}
+    seen: set[tuple[bool, Node]] = {(False, state.tree)}
     for seed in _all(Steps(state, analysis or Analysis()), simd_bytes, sizes or Sizes()):
-        key = (int("-expanded" in seed.name), seed.state.tree)
+        key = (seed.state.scop is not state.scop, seed.state.tree)
         if key not in seen:
             seen.add(key)
             found.append(seed)
@@ -121,6 +127,7 @@ def _all(start: Steps, simd_bytes: int, sizes: Sizes) -> Iterator[Seed]:
     for suffix, base in bases:
         yield from _seed(f"parallel{suffix}", parallel, base, simd_bytes)
         yield from _seed(f"parallel-all{suffix}", parallel, base, simd_bytes, True)
+        yield from _seed(f"block{suffix}", blocked, base, None, simd_bytes)
         orders: list[Node] = []
         alone = _try(f"dependences{suffix}", _is_connected, base)
         for fusion in ("smart",) if alone else FUSIONS:
@@ -131,7 +138,7 @@ def _all(start: Steps, simd_bytes: int, sizes: Sizes) -> Iterator[Seed]:
             orders.append(order.tree)
             yield from _seed(label, tiled, base, order, simd_bytes, sizes)
             yield from _seed(f"{label}-notile", untiled, base, order, simd_bytes)
-            yield from _seed(f"{label}-register", tiled, base, order, simd_bytes, sizes, True)
+            yield from _seed(f"{label}-block", blocked, base, order, simd_bytes)
 
 
 def _schedule(base: Steps, options: Options) -> Found:
@@ -157,6 +164,6 @@ def _try(name: str, make: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> 
 
 
 __all__ = [
-    "FUSIONS", "Seed", "Sizes", "candidates", "expanded", "original", "parallel", "tiled",
-    "untiled",
+    "FUSIONS", "Seed", "Sizes", "blocked", "candidates", "expanded", "original", "parallel",
+    "tiled", "untiled",
 ]  # fmt: skip

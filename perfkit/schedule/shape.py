@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from perfkit.ir.tree import Loop, Node, Sequence, depth_of, find_loop, loops, statements, walk
+from perfkit.ir.tree import Loop, Node, Sequence, depth_of, find_loop, loops, statements
 from perfkit.schedule import legality
 from perfkit.schedule.base import children_of, label, loop_names
 from perfkit.schedule.locality import Locality, is_long, lanes
@@ -17,20 +17,13 @@ from perfkit.schedule.steps import Steps
 from perfkit.schedule.transforms import (
     Distribute,
     Interchange,
-    Jam,
     Parallelize,
     Reorder,
-    StripMine,
     Tile,
     Vectorize,
     Wavefront,
     tile_name,
 )
-
-REGISTER_ROWS = 4
-"""Rows of a register tile: iterations of the jammed loop."""
-REGISTER_VECTORS = 2
-"""Columns of a register tile, in vectors."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,9 +107,7 @@ def _permuted(tree: Node, old: tuple[str, ...], new: tuple[str, ...]) -> Node:
 # -- tiles -----------------------------------------------------------------------------------
 
 
-def tile_band(
-    steps: Steps, band: Band, sizes: Sizes, simd_bytes: int, register: bool = False
-) -> None:
+def tile_band(steps: Steps, band: Band, sizes: Sizes) -> None:
     """Tile a permutable band, put its best loop innermost, and make a tile loop parallel.
 
     Without a parallel tile loop the two outermost become wavefronts (Wolf and Lam, 1991).
@@ -130,42 +121,7 @@ def tile_band(
     outer, second = (tile_name(n, taken) for n in band.loops[:2])
     if not legality.is_parallel(steps.dependences, steps.tree, outer):
         steps.attempt(Wavefront(outer, second), Parallelize(second))
-    if register and register_tile(steps, band, best, simd_bytes):
-        return
     _reorder(steps, list(band.loops), [n for n in band.loops if n != best] + [best])
-
-
-def register_tile(steps: Steps, band: Band, column: str, simd_bytes: int) -> bool:
-    """Block the point loops of a contraction for registers, if they are one.
-
-    Before (point loops of a tiled band, ``k`` carrying the sum)::
-
-        for i for j for k C[i,j] = C[i,j] + A[i,k]*B[k,j]
-
-    After, with 4 rows and two vectors of 8 columns; the generator keeps the 4 x 2 accumulators in
-    registers while ``k`` runs::
-
-        for i jam(4) for j_t2 for k for j vector(16) ...
-    """
-    flags = dict(zip(band.loops, band.coincident, strict=True))
-    rows = [n for n in band.loops if flags[n] and n != column]
-    sums = [n for n in band.loops if not flags[n]]
-    locality = Locality.of(steps.state.scop, steps.tree)
-    if not (rows and sums and flags[column] and locality.suits_lanes(column)):
-        return False
-    width = lanes(steps.state.scop, find_loop(steps.tree, column), simd_bytes) * REGISTER_VECTORS
-    before = steps.copy()
-    # rows, column, sums -> rows, strip, sums, column
-    strip = tile_name(column, loop_names(steps.tree))
-    order = [n for n in band.loops if n != column and flags[n]] + [column] + sums
-    done = _reorder(steps, list(band.loops), order) and steps.attempt(StripMine(column, width))
-    for name in sums:
-        done = done and steps.attempt(Interchange(column, name))
-    done = done and steps.attempt(Jam(rows[-1], REGISTER_ROWS), Vectorize(column, width))
-    if not done or strip not in loop_names(steps.tree):
-        steps.reset(before)
-        return False
-    return True
 
 
 def _reorder(steps: Steps, current: list[str], wanted: list[str]) -> bool:
@@ -243,11 +199,4 @@ def _lanes_step(steps: Steps, name: str, simd_bytes: int, locality: Locality) ->
     return steps.attempt(Vectorize(name, lanes(steps.state.scop, loop, simd_bytes)))
 
 
-def has_marks(tree: Node) -> bool:
-    return any(isinstance(n, Loop) and n.marks for n in walk(tree))
-
-
-__all__ = [
-    "REGISTER_ROWS", "REGISTER_VECTORS", "Sizes", "best_last", "coincident_first", "has_marks",
-    "mark", "register_tile", "tile_band",
-]  # fmt: skip
+__all__ = ["Sizes", "best_last", "coincident_first", "mark", "tile_band"]

@@ -50,7 +50,7 @@ def growth(shape: tuple[Affine, ...]) -> int:
 
 
 def _affordable(array: Array, webs: tuple[Web, ...], allowed: int) -> Expand | None:
-    if len(webs) == 1 and not webs[0].dimensions:
+    if not any(web.dimensions for web in webs):
         return None
     budget = max(allowed, 1) - growth(array.shape)
     if all(growth(tuple(d.extent for d in web.dimensions)) <= budget for web in webs):
