@@ -1,0 +1,52 @@
+"""Command line of the fuzz, see :mod:`tests.fuzz`."""
+
+from __future__ import annotations
+
+import argparse
+import multiprocessing
+import sys
+import time
+import traceback
+
+from tests.fuzz.check import Counts, Outcome, run_case
+from tests.fuzz.plants import PLANTS, planted
+
+
+def run_safely(work: tuple[int, str]) -> Outcome:
+    """One case; an unexpected exception is a failure of the case, not of the run."""
+    seed, plant = work
+    try:
+        with planted(plant):
+            return run_case(seed)
+    except Exception:
+        return Outcome(seed, "", failures=[traceback.format_exc()])
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.fuzz", description=__doc__)
+    parser.add_argument("--n", type=int, default=200, help="number of cases")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the first case")
+    parser.add_argument("--jobs", type=int, default=1, help="processes")
+    parser.add_argument("--show", type=int, default=3, help="failures to print in full")
+    parser.add_argument("--plant", choices=sorted(PLANTS), default="", help=argparse.SUPPRESS)
+    options = parser.parse_args(argv)
+    started = time.monotonic()
+    counts, failed = Counts(), 0
+    work = [(seed, options.plant) for seed in range(options.seed, options.seed + options.n)]
+    with multiprocessing.get_context("spawn").Pool(options.jobs) as pool:
+        for outcome in pool.imap_unordered(run_safely, work, chunksize=8):
+            counts.add(outcome.counts)
+            if outcome.failures:
+                failed += 1
+                if failed <= options.show:
+                    sys.stdout.write(f"\n{outcome.reproducer()}\n")
+    sys.stdout.write(
+        f"{counts.cases} programs, {counts.steps} accepted steps, {counts.refusals} refusals "
+        f"({counts.unconfirmed} without a violated pair), {counts.runs} runs of the oracle; "
+        f"{failed} cases failed; {time.monotonic() - started:.0f} s\n"
+    )
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
