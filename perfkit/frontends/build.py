@@ -329,11 +329,6 @@ class _Builder:
         at = scope.at(s.location)
         if s.step == 0:
             raise UnsupportedError(s.location, f"loop over {s.variable}", "has a step of zero")
-        changed = _targets(s.body) & (_names(s.first) | _names(s.last))
-        if changed:
-            raise UnsupportedError(
-                s.location, f"loop over {s.variable}", f"changes its bound {min(changed)!r}"
-            )
         try:
             first, last = self.values.term(s.first, at), self.values.term(s.last, at)
             variable = Affine.variable(self.free_name(s.variable, scope.domain.iterators))
@@ -344,6 +339,11 @@ class _Builder:
             raise UnsupportedError(
                 s.location, f"loop over {s.variable}", f"its range is not affine: {error}"
             ) from None
+        changed = _targets(s.body) & (_names(s.first) | _names(s.last))
+        if changed:
+            raise UnsupportedError(
+                s.location, f"loop over {s.variable}", f"changes its bound {min(changed)!r}"
+            )
         self.forget(s.body, scope)
         if not domain.pieces:
             return []

@@ -103,7 +103,9 @@ def join(a: Type, b: Type) -> Type:
     floats = {t.dtype for t in (a, b) if not t.weak and t.kind == "float"}
     mixed = not a.weak and not b.weak and a.kind != b.kind
     if len(floats) > 1 or mixed:
-        raise TypeConflict(f"it is {a} in one place and {b} in another; use two variables")
+        raise TypeConflict(
+            f"it is {a} in one place and {b} in another; convert one, or use two variables"
+        )
     return result
 
 
