@@ -150,19 +150,20 @@ class Trial:
         random = np.random.default_rng(0)
         values: list[Any] = []
         for p in self.signature.parameters:
+            shape = tuple(int(e) for e in p.shape)
             if p.kind == "size":
                 values.append(self.sizes[p.name])
             elif p.kind == "scalar":
                 values.append(1.25 if p.dtype in FLOATS else 3)
             elif p.dtype in FLOATS:
-                array = random.uniform(0.5, 1.5, p.shape).astype(p.dtype)
+                array = random.uniform(0.5, 1.5, shape).astype(p.dtype)
                 if array.ndim == 2 and array.shape[0] == array.shape[1]:
                     # Solvers and factorisations need a well-conditioned matrix.
                     np.fill_diagonal(array, array.shape[0] + 1.0)
                 values.append(np.ascontiguousarray(array))
             else:
                 high = 2 if p.dtype == "bool" else 4
-                values.append(np.ascontiguousarray(random.integers(0, high, p.shape), p.dtype))
+                values.append(np.ascontiguousarray(random.integers(0, high, shape), p.dtype))
         return values
 
     def kernel(self, chosen: Chosen) -> Any:
@@ -237,8 +238,7 @@ def known_sizes(scop: Scop, given: Mapping[str, int]) -> dict[str, int]:
     if missing:
         pairs = " ".join(f"--size {n}=1000" for n in missing)
         raise SettingError(
-            f"{scop.name}: measuring and checking need values for {', '.join(missing)}: "
-            f"add {pairs}"
+            f"{scop.name}: measuring and checking need values for {', '.join(missing)}: add {pairs}"
         )
     if not scop.context.contains(sizes):
         values = ", ".join(f"{n}={v}" for n, v in sizes.items())

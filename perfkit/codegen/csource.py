@@ -60,9 +60,7 @@ def _line(text: str, offset: int) -> int:
     return text.rfind("\n", 0, offset) + 1
 
 
-def _conditional(
-    directive: str, offset: int, depth: int, conditions: list[tuple[int, int]]
-) -> int:
+def _conditional(directive: str, offset: int, depth: int, conditions: list[tuple[int, int]]) -> int:
     match = _CONDITIONAL.match(directive)
     if match is None:
         return depth

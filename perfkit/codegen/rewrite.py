@@ -11,7 +11,7 @@ import os
 import re
 import stat
 import tempfile
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,7 +20,7 @@ from perfkit.errors import SourceFileError
 from perfkit.frontends.c import CArray, CFile, CRegion
 from perfkit.ir.affine import Affine, Constraint, Domain
 from perfkit.ir.expr import ITEMSIZE
-from perfkit.ir.scop import Array, Scop
+from perfkit.ir.scop import Scop
 
 MARK = "/* perfkit: "
 PREFIX = "perfkit_"
@@ -28,7 +28,9 @@ ON_FAILURE = "break;"
 """What a generator must write where memory is missing, before anything was written."""
 
 _WORD = re.compile(r"[A-Za-z_]\w*")
-_DEFINED = re.compile(r"(?:static inline [\w ]*?[\w\*]\s*\**(\w+)\(|typedef [^;]*?\b(\w+) __attribute)")
+_DEFINED = re.compile(
+    r"(?:static inline [\w ]*?[\w\*]\s*\**(\w+)\(|typedef [^;]*?\b(\w+) __attribute)"
+)
 
 
 @dataclass(frozen=True)
@@ -72,10 +74,11 @@ def rewrite(file: CFile, replacements: Sequence[Replacement], *, assume: bool = 
         chunks = [c for c in _chunks(r.prelude) if c not in written]
         written.update(chunks)
         if chunks:
-            text = "\n".join(_guarded(file.macros, [line for c in chunks for line in c.split("\n")]))
+            prelude = "\n".join(chunks).split("\n")
+            added = newline.join(_guarded(file.macros, prelude)) + newline
             at = insertion_point(file.text, starts[first - 1])
             before = "" if at == 0 or file.text[at - 1] == "\n" else newline
-            edits.append((at, at, before + text.replace("\n", newline) + newline))
+            edits.append((at, at, before + added))
     text = file.text
     for begin, end, new in sorted(edits, reverse=True):
         text = text[:begin] + new + text[end:]
@@ -121,9 +124,7 @@ def write_atomically(path: Path, text: str, like: Path | None = None) -> None:
 class _Block:
     """The text that takes the place of a region."""
 
-    def __init__(
-        self, r: Replacement, original: str, macros: frozenset[str], assume: bool
-    ) -> None:
+    def __init__(self, r: Replacement, original: str, macros: frozenset[str], assume: bool) -> None:
         self.r, self.region, self.scop = r, r.region, r.scop
         self.original = original
         self.macros = macros
@@ -278,8 +279,7 @@ def _same(name: str) -> str:
 def _domain(context: Domain, sure: Iterable[Constraint]) -> list[str]:
     known = set(sure)
     pieces = [
-        [c for c in p if c not in known and Constraint(c.expr - 1) not in p]
-        for p in context.pieces
+        [c for c in p if c not in known and Constraint(c.expr - 1) not in p] for p in context.pieces
     ]
     shared = [c for c in pieces[0] if all(c in p for p in pieces[1:])] if pieces else []
     tests = [constraint(c, _prefixed) for c in shared]
@@ -367,8 +367,3 @@ def _renamed(r: Replacement, taken: frozenset[str]) -> Replacement:
         return _WORD.sub(lambda m: mapping.get(m[0], m[0]), source)
 
     return Replacement(r.region, r.scop, change(r.prelude), change(r.body), r.script)
-
-
-def locals_of(scop: Scop) -> Mapping[str, Array]:
-    """The arrays that generated code allocates by itself."""
-    return {a.name: a for a in scop.arrays if a.local and a.rank}

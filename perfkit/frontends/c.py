@@ -20,6 +20,7 @@ from perfkit.frontends.build import build
 from perfkit.frontends.c_arrays import CArray
 from perfkit.frontends.c_domain import Surveyor
 from perfkit.frontends.c_liveness import live_after, mentioned_outside
+from perfkit.frontends.c_record import Use
 from perfkit.frontends.c_regions import Found
 from perfkit.frontends.c_statements import StatementReader
 from perfkit.frontends.c_types import (
@@ -31,9 +32,7 @@ from perfkit.frontends.c_types import (
     is_integer,
     walk,
 )
-from perfkit.frontends.c_values import Use
-from perfkit.frontends.syntax import Region, Variable
-from perfkit.ir.expr import ITEMSIZE
+from perfkit.frontends.syntax import Region, Value, Variable
 from perfkit.ir.scop import Scop
 
 
@@ -52,7 +51,6 @@ class CRegion:
             scalar variable that lives in memory; its address counts.
         positive: sizes that C itself guarantees to be at least 1 (extents of existing arrays).
         constants: macros that the region's text uses, with the values that they had.
-        locals: variables of the function that the region's loops count with; dead after it.
     """
 
     name: str
@@ -163,10 +161,8 @@ class _Reading:
         surveyor.discharge(reader.record.obligations)
         shapes: dict[str, c_arrays.Shaped] = {}
         for array in arrays:
-            references = [r for r in reader.record.references if self.refers(r, array.name)]
-            shapes[array.name] = c_arrays.shape_of(
-                array, extents[array.name], references, surveyor
-            )
+            references = [r for r in reader.record.references if r.element.array == array.name]
+            shapes[array.name] = c_arrays.shape_of(array, extents[array.name], references, surveyor)
         variables = self.scalars(uses)
         live = {a.name: self.array_live(a) for a in arrays}
         variables += c_arrays.array_variables(shapes, dtypes, live)
@@ -192,10 +188,6 @@ class _Reading:
             self.positive_sizes(arrays, frozenset(sizes)),
             self.constants(),
         )
-
-    def refers(self, reference: object, name: str) -> bool:
-        element = getattr(reference, "element", None)
-        return element is not None and element.array == name
 
     # -- checks ------------------------------------------------------------------------------
 
@@ -223,10 +215,10 @@ class _Reading:
 
     def declared_arrays(
         self,
-    ) -> tuple[tuple[CArray, ...], dict[str, str], dict[str, list[object]]]:
+    ) -> tuple[tuple[CArray, ...], dict[str, str], dict[str, list[Value | None]]]:
         arrays: list[CArray] = []
         dtypes: dict[str, str] = {}
-        extents: dict[str, list[object]] = {}
+        extents: dict[str, list[Value | None]] = {}
         for name, use in list(self.reader.record.uses.items()):
             symbol = use.symbol
             if not isinstance(symbol.type, PointerType | ArrayType):
@@ -235,7 +227,7 @@ class _Reading:
             c_arrays.check_extents(self.found, symbol, nodes)
             arrays.append(array)
             dtypes[name] = element.dtype
-            extents[name] = list(c_arrays.read_extents(self.reader, symbol, nodes))
+            extents[name] = c_arrays.read_extents(self.reader, symbol, nodes)
         return tuple(arrays), dtypes, extents
 
     def scalars(self, uses: Mapping[str, Use]) -> list[Variable]:
@@ -334,4 +326,4 @@ def _spelling(symbol: Symbol) -> str:
     return symbol.type.spelling
 
 
-__all__ = ["ITEMSIZE", "CArray", "CFile", "CRegion", "parse_file"]
+__all__ = ["CArray", "CFile", "CRegion", "parse_file"]

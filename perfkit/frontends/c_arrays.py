@@ -10,6 +10,7 @@ from pycparser import c_ast
 from perfkit.errors import Location, UnsupportedError
 from perfkit.frontends import c_delinearize
 from perfkit.frontends.c_domain import Surveyor, value_of
+from perfkit.frontends.c_record import Reference
 from perfkit.frontends.c_regions import Found
 from perfkit.frontends.c_statements import StatementReader
 from perfkit.frontends.c_types import (
@@ -22,7 +23,6 @@ from perfkit.frontends.c_types import (
     refuse,
     walk,
 )
-from perfkit.frontends.c_values import Reference
 from perfkit.frontends.syntax import (
     Assign,
     Block,
@@ -189,9 +189,7 @@ def _check_rows(
                     )
 
 
-def _holds(
-    extent: Value, firsts: Sequence[tuple[Value, Reference]], surveyor: Surveyor
-) -> bool:
+def _holds(extent: Value, firsts: Sequence[tuple[Value, Reference]], surveyor: Surveyor) -> bool:
     """Whether the extent that a parameter declares can be relied on, perhaps after a test."""
     if surveyor.cases(extent, ()) is None:
         return False
@@ -204,9 +202,7 @@ def _holds(
     return surveyor.require_all(claims)
 
 
-def _outer(
-    array: CArray, firsts: Sequence[tuple[Value, Reference]], surveyor: Surveyor
-) -> Value:
+def _outer(array: CArray, firsts: Sequence[tuple[Value, Reference]], surveyor: Surveyor) -> Value:
     for value, reference in firsts:
         if surveyor.require(value, reference.path) == "impossible":
             raise UnsupportedError(

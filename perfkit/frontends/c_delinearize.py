@@ -10,11 +10,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import product
+from itertools import pairwise, product
 from math import gcd
 
 from perfkit.frontends.c_domain import Surveyor
-from perfkit.frontends.c_values import Header, Path, Reference
+from perfkit.frontends.c_record import Header, Path, Reference
 from perfkit.frontends.syntax import Name, Number, Operation, Value
 from perfkit.ir.expr import FLOATS
 
@@ -56,14 +56,14 @@ def plan(references: Sequence[Reference], surveyor: Surveyor) -> Plan | None:
     if strides is None or len(strides) < 2:
         return None
     symbolic = any(_degree(s) for s in strides)
-    rows = [_divide(a, b) for a, b in zip(strides, strides[1:], strict=False)]
-    if any(r is None or _degree(r) > 1 for r in rows):
+    rows = [r for r in (_divide(a, b) for a, b in pairwise(strides)) if r is not None]
+    if len(rows) < len(strides) - 1 or any(_degree(r) > 1 for r in rows):
         return None
-    extents = tuple(_value(r) for r in rows if r is not None)
+    extents = tuple(map(_value, rows))
     chosen: dict[Value, tuple[Value, ...]] = {}
-    for value, poly in polys.items():
+    for value, known in polys.items():
         paths = [r.path for r in references if r.element.indices[0] == value]
-        digits = _digits(poly, strides, sizes, extents, paths, surveyor, symbolic)
+        digits = _digits(known, strides, sizes, extents, paths, surveyor, symbolic)
         if digits is None:
             return None
         chosen[value] = digits
@@ -270,9 +270,7 @@ def _reduce(a: Poly, b: Poly) -> tuple[dict[Monomial, int], dict[Monomial, int]]
             rest[m] = rest.get(m, 0) - d
         rest = _clean(rest)
     # Subtracting may have made new leading terms; go on until nothing divides.
-    if any(
-        _over(m, lead) is not None and c % b[lead] == 0 and m not in a for m, c in rest.items()
-    ):
+    if any(_over(m, lead) is not None and c % b[lead] == 0 and m not in a for m, c in rest.items()):
         more, rest = _reduce(rest, b)
         for m, q in more.items():
             quotient[m] = quotient.get(m, 0) + q

@@ -13,8 +13,8 @@ import islpy as isl
 
 from perfkit.errors import Location, UnsupportedError
 from perfkit.frontends.affine import NotAffine, Pieces, flatten
+from perfkit.frontends.c_record import Header, Obligation, Path
 from perfkit.frontends.c_types import largest
-from perfkit.frontends.c_values import Header, Obligation, Path
 from perfkit.frontends.prover import Prover
 from perfkit.frontends.syntax import Name, Number, Operation, Value
 from perfkit.frontends.values import At, Binding, Iterator, Lowering, Outcome, Size, Split

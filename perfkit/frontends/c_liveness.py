@@ -97,9 +97,9 @@ def _effect(node: c_ast.Node, name: str) -> Effect:
             return "read" if _effect(node.right, name) == "read" else "none"
         case c_ast.For():
             first = _sequence([node.init], name)
-            if isinstance(node.init, c_ast.DeclList):
-                if any(d.name == name for d in node.init.decls):
-                    return "none" if first != "read" else first
+            declared = node.init.decls if isinstance(node.init, c_ast.DeclList) else ()
+            if any(d.name == name for d in declared):
+                return "none" if first != "read" else first
             if first == "none" and node.cond is not None:
                 first = _effect(node.cond, name)
             if first != "none":

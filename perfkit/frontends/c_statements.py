@@ -7,6 +7,8 @@ from collections.abc import Iterable, Sequence
 
 from pycparser import c_ast
 
+from perfkit.frontends.c_headers import increment, is_id, isolate, loop_variables, parts_of, started
+from perfkit.frontends.c_record import Guard, Header, Obligation
 from perfkit.frontends.c_types import (
     ArrayType,
     ScalarType,
@@ -16,9 +18,8 @@ from perfkit.frontends.c_types import (
     location,
     refuse,
     smallest,
-    walk,
 )
-from perfkit.frontends.c_values import COMPARISONS, Guard, Header, Obligation, ValueReader
+from perfkit.frontends.c_values import COMPARISONS, ValueReader
 from perfkit.frontends.syntax import (
     Assign,
     Block,
@@ -59,6 +60,7 @@ class StatementReader(ValueReader):
         self.lines = lines
         self.loop_variables = loop_variables(nodes)
         self.nodes = nodes
+        self.aliases: set[str] = set()
 
     def read(self) -> tuple[Stmt, ...]:
         return self.statements(self.nodes)
@@ -171,13 +173,26 @@ class StatementReader(ValueReader):
             raise refuse(node, node.name, "only numbers and arrays of numbers can be declared")
         if ctype.volatile:
             raise refuse(node, node.name, "is volatile")
-        self.scope.declare(node)
+        alias = self._alias(node.name)
+        self.scope.declare(node, alias=alias)
         where = location(node)
-        made: list[Stmt] = [Declare(node.name, ctype.dtype, tuple(extents), where)]
+        made: list[Stmt] = [Declare(alias, ctype.dtype, tuple(extents), where)]
         if value is not None:
-            name = Name(ctype.dtype, node.name)
+            name = Name(ctype.dtype, alias)
             made.append(Assign(name, cast(value, ctype.dtype), where, self._text(node)))
         return tuple(made)
+
+    def _alias(self, name: str) -> str:
+        """The name itself, or a new one where it hides another variable."""
+        hidden = self.scope.lookup(name)
+        if hidden is None or hidden.kind != "object":
+            return name
+        taken = {*self.scope.visible(), *self.aliases}
+        k = 2
+        while f"{name}_{k}" in taken:
+            k += 1
+        self.aliases.add(f"{name}_{k}")
+        return f"{name}_{k}"
 
     # -- control -----------------------------------------------------------------------------
 
@@ -192,7 +207,7 @@ class StatementReader(ValueReader):
         return (If(condition, then, otherwise, location(node)),)
 
     def _for(self, node: c_ast.For) -> tuple[Stmt, ...]:
-        step_parts = _parts(node.next)
+        step_parts = parts_of(node.next)
         variable, step, extra_steps = self._step(node, step_parts)
         outer, path, active = self.scope, self.path, self.active
         self.scope = Scope(outer)
@@ -206,27 +221,25 @@ class StatementReader(ValueReader):
                 raise refuse(node, "for", f"the loop variable {variable} is not an integer")
             if symbol.type.volatile:
                 raise refuse(node, variable, "is volatile")
-            if variable in active:
+            if self.counts(symbol):
                 raise refuse(node, variable, "is the variable of two nested loops")
             first = cast(first, dtype)
             self.exact(first, node)
             last = self._last(node, node.cond, variable, dtype, first, step)
             self.path = (*path, Header(variable, first, last, step))
-            self.active = (*active, variable)
+            self.active = (*active, symbol)
             body = (*self.block(node.stmt), *self.statements(extra_steps))
         finally:
             self.scope, self.path, self.active = outer, path, active
         loop = For(variable, first, last, step, body, location(node))
         return (*before, loop)
 
-    def _step(
-        self, node: c_ast.For, parts: list[c_ast.Node]
-    ) -> tuple[str, int, list[c_ast.Node]]:
+    def _step(self, node: c_ast.For, parts: list[c_ast.Node]) -> tuple[str, int, list[c_ast.Node]]:
         """The loop variable, its step, and what else the header's third part does."""
-        started = _started(node.init)
+        begun = started(node.init)
         for part in parts:
-            found = _increment(part, self.scope)
-            if found is not None and (found[0] in started or node.init is None):
+            found = increment(part, self.scope)
+            if found is not None and (found[0] in begun or node.init is None):
                 rest = [p for p in parts if p is not part]
                 if found[1] == 0:
                     raise refuse(node, "for", f"the step of {found[0]} is 0")
@@ -239,12 +252,12 @@ class StatementReader(ValueReader):
         """The statements that the header runs before the loop, and the first value."""
         before: list[Stmt] = []
         first: Value | None = None
-        for part in _parts(node.init):
+        for part in parts_of(node.init):
             if isinstance(part, c_ast.Decl) and part.name == variable and part.init is not None:
                 with self.indexing():
                     first = self.value(part.init)
                 self.scope.declare(part)
-            elif isinstance(part, c_ast.Assignment) and _is_id(part.lvalue, variable):
+            elif isinstance(part, c_ast.Assignment) and is_id(part.lvalue, variable):
                 with self.indexing():
                     first = self.value(part.rvalue)
             else:
@@ -266,10 +279,10 @@ class StatementReader(ValueReader):
             one, two = cast(a, "int64"), cast(b, "int64")
             return Operation("int64", "min" if step > 0 else "max", (one, two))
         op, bound_node = cond.op, cond.right
-        left, moved = _isolate(cond.left, variable)
+        left, moved = isolate(cond.left, variable)
         if not left:
             op, bound_node = _FLIPPED.get(op, ""), cond.left
-            left, moved = _isolate(cond.right, variable)
+            left, moved = isolate(cond.right, variable)
         if not left or op not in COMPARISONS or op == "==":
             raise refuse(node, "for", f"its condition is not a bound of {variable}")
         for sign, term in moved:
@@ -344,105 +357,3 @@ class _Given(ValueReader):
     def value(self, node: c_ast.Node) -> Value:
         found = self.known.get(id(node))
         return super().value(node) if found is None else found
-
-
-# -- headers of loops ------------------------------------------------------------------------
-
-
-def _parts(node: c_ast.Node | None) -> list[c_ast.Node]:
-    """The parts of a header separated by commas."""
-    match node:
-        case None:
-            return []
-        case c_ast.DeclList():
-            return list(node.decls)
-        case c_ast.ExprList():
-            return list(node.exprs)
-    return [node]
-
-
-def _started(init: c_ast.Node | None) -> set[str]:
-    names = set()
-    for part in _parts(init):
-        if isinstance(part, c_ast.Decl) and part.name:
-            names.add(part.name)
-        elif isinstance(part, c_ast.Assignment) and isinstance(part.lvalue, c_ast.ID):
-            names.add(part.lvalue.name)
-    return names
-
-
-def _is_id(node: c_ast.Node, name: str) -> bool:
-    return isinstance(node, c_ast.ID) and node.name == name
-
-
-def _increment(node: c_ast.Node, scope: Scope) -> tuple[str, int] | None:
-    """The variable and constant of ``i++``, ``i += c``, ``i = i + c`` and the like."""
-    match node:
-        case c_ast.UnaryOp(op="p++" | "++" | "p--" | "--", expr=c_ast.ID(name=name)):
-            return name, 1 if "+" in node.op else -1
-        case c_ast.Assignment(op="+=" | "-=", lvalue=c_ast.ID(name=name)):
-            value = scope.constant(node.rvalue)
-            return None if value is None else (name, value if node.op == "+=" else -value)
-        case c_ast.Assignment(op="=", lvalue=c_ast.ID(name=name), rvalue=c_ast.BinaryOp()):
-            sum_ = node.rvalue
-            if sum_.op == "+" and _is_id(sum_.right, name):
-                value = scope.constant(sum_.left)
-            elif sum_.op in "+-" and _is_id(sum_.left, name):
-                value = scope.constant(sum_.right)
-            else:
-                return None
-            return None if value is None else (name, -value if sum_.op == "-" else value)
-    return None
-
-
-def _isolate(node: c_ast.Node, name: str) -> tuple[bool, list[tuple[str, c_ast.Node]]]:
-    """Whether a side is the variable, plus or minus terms to move to the other side."""
-    moved: list[tuple[str, c_ast.Node]] = []
-    while isinstance(node, c_ast.BinaryOp) and node.op in "+-":
-        if _mentions(node.right, name):
-            if node.op == "-":
-                return False, []
-            moved.append(("+", node.left))
-            node = node.right
-        else:
-            moved.append((node.op, node.right))
-            node = node.left
-        if any(_mentions(term, name) for _, term in moved):
-            return False, []
-    return _is_id(node, name), moved
-
-
-def _mentions(node: c_ast.Node, name: str) -> bool:
-    return any(isinstance(n, c_ast.ID) and n.name == name for n in walk(node))
-
-
-def loop_variables(nodes: Iterable[c_ast.Node]) -> frozenset[str]:
-    """Variables declared elsewhere that some loop header of the region counts with."""
-    found: set[str] = set()
-    for node in (n for root in nodes for n in walk(root) if isinstance(n, c_ast.For)):
-        stepped = {
-            n.expr.name if isinstance(n, c_ast.UnaryOp) else n.lvalue.name
-            for n in _parts(node.next)
-            if (isinstance(n, c_ast.UnaryOp) and isinstance(n.expr, c_ast.ID))
-            or (isinstance(n, c_ast.Assignment) and isinstance(n.lvalue, c_ast.ID))
-        }
-        assigned = {
-            part.lvalue.name
-            for part in _parts(node.init)
-            if isinstance(part, c_ast.Assignment) and isinstance(part.lvalue, c_ast.ID)
-        }
-        # With several counters only the first is the loop's variable.
-        for part in _parts(node.next):
-            name = _stepped_name(part)
-            if name in assigned & stepped:
-                found.add(name)
-                break
-    return frozenset(found)
-
-
-def _stepped_name(node: c_ast.Node) -> str:
-    if isinstance(node, c_ast.UnaryOp) and isinstance(node.expr, c_ast.ID):
-        return str(node.expr.name)
-    if isinstance(node, c_ast.Assignment) and isinstance(node.lvalue, c_ast.ID):
-        return str(node.lvalue.name)
-    return ""

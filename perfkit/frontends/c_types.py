@@ -65,7 +65,7 @@ class Symbol:
     """What a name stands for.
 
     ``storage``: 'parameter' and 'local' (automatic), 'static' (of a function) or 'global'.
-    ``value`` is set for an enumeration constant.
+    ``value`` is set for an enumeration constant. ``alias`` is the name in the IR where it differs.
     """
 
     name: str
@@ -74,6 +74,7 @@ class Symbol:
     storage: Literal["parameter", "local", "static", "global"] = "global"
     line: int = 0
     value: int = 0
+    alias: str = ""
 
 
 class Scope:
@@ -97,7 +98,9 @@ class Scope:
             yield from scope.names
             scope = scope.parent
 
-    def declare(self, node: c_ast.Decl | c_ast.Typedef, *, parameter: bool = False) -> Symbol | None:
+    def declare(
+        self, node: c_ast.Decl | c_ast.Typedef, *, parameter: bool = False, alias: str = ""
+    ) -> Symbol | None:
         """Enter a declaration, and the enumeration constants that it defines."""
         self.enter_constants(node.type)
         if node.name is None:
@@ -119,7 +122,7 @@ class Scope:
             # A parameter's array type is adjusted to a pointer (C11 6.7.6.3).
             ctype = PointerType(ctype.element, ctype.restrict, ctype.extent)
         line = node.coord.line if node.coord else 0
-        symbol = Symbol(node.name, kind, ctype, storage, line)
+        symbol = Symbol(node.name, kind, ctype, storage, line, alias=alias)
         self.names[node.name] = symbol
         return symbol
 
@@ -328,9 +331,12 @@ def cast(value: Value, dtype: str) -> Value:
         if dtype == "float64" or (dtype == "float32" and isinstance(value.value, int)):
             if abs(value.value) <= 1 << 24:
                 return Number(dtype, float(value.value))
-        elif is_integer(dtype) and isinstance(value.value, int):
-            if smallest(dtype) <= value.value <= largest(dtype):
-                return Number(dtype, int(value.value))
+        elif (
+            is_integer(dtype)
+            and isinstance(value.value, int)
+            and smallest(dtype) <= value.value <= largest(dtype)
+        ):
+            return Number(dtype, int(value.value))
     if dtype == "bool":
         return truth(value)
     return Operation(dtype, "cast", (value,))

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
+import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 
 from pycparser import c_ast
 
-from perfkit.errors import Location
+from perfkit.frontends.c_record import Guard, Obligation, Path, Record, Reference, Use
 from perfkit.frontends.c_types import (
     ArrayType,
     CType,
@@ -39,65 +40,6 @@ RING = ("add", "sub", "mul", "neg", "shl")
 INTEGER_ABS = {"abs": "int32", "labs": "int64", "llabs": "int64"}
 
 
-@dataclass(frozen=True, slots=True)
-class Header:
-    """A loop around a place of the program."""
-
-    variable: str
-    first: Value
-    last: Value
-    step: int
-
-
-@dataclass(frozen=True, slots=True)
-class Guard:
-    """A condition around a place, and whether it holds there."""
-
-    condition: Value
-    holds: bool
-
-
-Path = tuple[Header | Guard, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Obligation:
-    """``value >= 0`` wherever the path leads, or the translation is not faithful."""
-
-    value: Value
-    path: Path
-    location: Location
-    construct: str
-    why: str
-
-
-@dataclass(frozen=True, slots=True)
-class Reference:
-    """One subscripted access, as it stands in the program."""
-
-    element: Element
-    path: Path
-    location: Location
-
-
-@dataclass(slots=True)
-class Use:
-    """How a region uses a name from outside."""
-
-    symbol: Symbol
-    written: bool = False
-    index: bool = False
-
-
-@dataclass(slots=True)
-class Record:
-    """What reading a region found out, beside its statements."""
-
-    uses: dict[str, Use] = field(default_factory=dict)
-    obligations: list[Obligation] = field(default_factory=list)
-    references: list[Reference] = field(default_factory=list)
-
-
 class ValueReader:
     """Reads expressions at one place; :class:`StatementReader` moves the place."""
 
@@ -106,7 +48,7 @@ class ValueReader:
         self.scope = Scope(scope)
         self.path: Path = ()
         self.loop_variables: frozenset[str] = frozenset()
-        self.active: tuple[str, ...] = ()
+        self.active: tuple[Symbol, ...] = ()
         self.defined_functions = defined_functions
         self.record = Record()
         self._index_depth = 0
@@ -143,8 +85,12 @@ class ValueReader:
         """Whether the region itself declares it."""
         return self.outside.lookup(symbol.name) is not symbol
 
+    def counts(self, symbol: Symbol) -> bool:
+        """Whether a loop around this place counts with it."""
+        return any(symbol is other for other in self.active)
+
     def use(self, symbol: Symbol, *, written: bool = False) -> None:
-        if self.is_local(symbol) or symbol.name in self.active:
+        if self.is_local(symbol) or self.counts(symbol):
             return
         use = self.record.uses.setdefault(symbol.name, Use(symbol))
         use.written |= written
@@ -157,13 +103,13 @@ class ValueReader:
             raise refuse(node, node.name, _words(ctype))
         if ctype.volatile:
             raise refuse(node, node.name, "is volatile")
-        if node.name in self.active:
+        if self.counts(symbol):
             if written:
                 raise refuse(node, node.name, "a loop variable is assigned in the body of its loop")
         elif node.name in self.loop_variables and not self.is_local(symbol):
             raise refuse(node, node.name, "a loop variable is used outside its loop")
         self.use(symbol, written=written)
-        return Name(ctype.dtype, node.name)
+        return Name(ctype.dtype, symbol.alias or node.name)
 
     # -- places ------------------------------------------------------------------------------
 
@@ -187,7 +133,7 @@ class ValueReader:
         check_layout(symbol, node)
         self.use(symbol, written=written)
         indices = tuple(self.subscript(s, root.name) for s in subscripts)
-        element = Element(ctype.dtype, root.name, indices)
+        element = Element(ctype.dtype, symbol.alias or root.name, indices)
         self.record.references.append(Reference(element, self.path, location(node)))
         return element
 
@@ -213,10 +159,21 @@ class ValueReader:
         """``*(A + e)`` is ``A[e]``."""
         if isinstance(node, c_ast.BinaryOp) and node.op == "+":
             for base, offset in ((node.left, node.right), (node.right, node.left)):
-                symbol = self.scope.lookup(base.name) if isinstance(base, c_ast.ID) else None
-                if symbol is not None and isinstance(symbol.type, PointerType | ArrayType):
+                if isinstance(self._type(base), PointerType | ArrayType):
                     return base, offset
         return node, c_ast.Constant("int", "0", node.coord)
+
+    def _type(self, node: c_ast.Node) -> CType:
+        """The type of a variable or of a row of an array."""
+        if isinstance(node, c_ast.ArrayRef):
+            match self._type(node.name):
+                case PointerType(target=inner) | ArrayType(element=inner):
+                    return inner
+        if isinstance(node, c_ast.ID):
+            symbol = self.scope.lookup(node.name)
+            if symbol is not None:
+                return symbol.type
+        return OtherType("an expression")
 
     def subscript(self, node: c_ast.Node, array: str) -> Value:
         with self.indexing():
@@ -457,10 +414,21 @@ def _literal(node: c_ast.Constant) -> Number:
     elif "int" in node.type:
         return Number(*reversed(integer_literal(text)))  # type: ignore[arg-type]
     elif node.type in ("float", "double"):
-        digits = text.rstrip("fF") if not text.lower().startswith("0x") else text
-        number = float.fromhex(digits) if text.lower().startswith("0x") else float(digits)
-        return Number("float32" if text[-1] in "fF" else "float64", number)
+        hexadecimal = text.lower().startswith("0x")
+        digits = text.rstrip("fF") if not hexadecimal or "p" in text.lower() else text
+        number = float.fromhex(digits) if hexadecimal else float(digits)
+        if text[-1] in "fF" and digits != text:
+            return Number("float32", _single(number))
+        return Number("float64", number)
     raise refuse(node, f"literal {text}", f"a {node.type} has no counterpart")
+
+
+def _single(number: float) -> float:
+    """The nearest float: ``0.1f`` is not 0.1."""
+    try:
+        return float(struct.unpack("f", struct.pack("f", number))[0])
+    except OverflowError:
+        return math.inf
 
 
 def _words(ctype: CType) -> str:
