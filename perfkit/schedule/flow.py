@@ -9,7 +9,7 @@ that come in to the values that go out: :func:`preserves_flow`.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import islpy as isl
@@ -48,9 +48,9 @@ class Flows:
     ``S.reads``) yields: the instance that wrote the value, or ``in__A[x]`` for the value that
     element ``x`` of ``A`` held before. ``final[A]`` maps ``A[x]`` to what the element holds after.
 
-    ``unordered`` names reductions whose writes may come in any order among themselves: a load then
-    has *every* contribution since the last other write as its sources, and what the accumulator's
-    own load takes from the same statement is left out.
+    ``unordered`` maps reductions to groups; the updates of a group may come in any order. A load
+    then has *every* update since the last ordinary write as its sources, and what the accumulator
+    of an update takes from its own group is left out.
     """
 
     def __init__(
@@ -58,11 +58,11 @@ class Flows:
         poly: Polyhedra,
         tree: Node,
         arrays: Iterable[str] | None = None,
-        unordered: Collection[str] = (),
+        unordered: Mapping[str, str] | None = None,
     ) -> None:
         self.poly = poly
         self.scop = poly.scop
-        self.unordered = unordered
+        self.unordered = dict(unordered or {})
         self.arrays = (
             frozenset(a.name for a in self.scop.arrays) if arrays is None else frozenset(arrays)
         )
@@ -117,11 +117,12 @@ class Flows:
             element = m.get_tuple_name(OUT)
             found[m.get_tuple_name(IN)].append(m.set_tuple_name(OUT, LIVE_IN + element))
         for alias, (name, k) in aliases.items():
-            drop_self = name in self.unordered and _accumulates(scop.statement(name), k)
+            group = self.unordered.get(name)
+            peers = group is not None and _accumulates(scop.statement(name), k)
             self.sources[name, k] = poly.union_map(
                 m.set_tuple_name(IN, name)
                 for m in found[alias]
-                if not (drop_self and m.get_tuple_name(OUT) == name)
+                if not (peers and self.unordered.get(m.get_tuple_name(OUT)) == group)
             )
         for alias, name in finals.items():
             self.final[name] = poly.union_map(m.set_tuple_name(IN, name) for m in found[alias])
@@ -177,21 +178,23 @@ def preserves_flow(original: Scop, transformed: State) -> None:
     with budget_errors():
         before.renew_budget()
         _same_computations(original, scop, match, before, after)
-        loose = frozenset(reductions(before, transformed.fp))
-        loose_parts = frozenset(s for s, o in match.origin.items() if o in loose)
-        old = Flows(before, original.tree, unordered=loose)
-        new = Flows(after, transformed.tree, unordered=loose_parts)
+        groups = {
+            name: f"{r.op} {r.array}" for name, r in reductions(before, transformed.fp).items()
+        }
+        old = Flows(before, original.tree, unordered=groups)
+        new = Flows(
+            after,
+            transformed.tree,
+            unordered={s: groups[o] for s, o in match.origin.items() if o in groups},
+        )
         resolve = _Resolver(new, match)
         by_name = original.by_name()
         for (name, k), expected in old.sources.items():
-            # Parts of one reduction are one reduction: among them order is free as well.
-            drop = name if name in loose and _accumulates(by_name[name], k) else None
-            parts = [s for s, o in match.origin.items() if o == name]
             found = after.union_map(
                 m.set_tuple_name(IN, name)
-                for s in parts
+                for s, o in match.origin.items()
+                if o == name
                 for m in pieces_of(resolve(new.sources[s, k]))
-                if drop is None or m.get_tuple_name(OUT) != drop
             )
             outside = _outside(before, by_name[name], k)
             _compare(

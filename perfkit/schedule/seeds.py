@@ -3,7 +3,8 @@
 Every seed is a script: replayable text whose steps were each proved legal. There are three
 families. ``original`` changes nothing. ``parallel`` keeps the order and marks loops. The others
 start from an order that isl's scheduler found (:mod:`perfkit.schedule.pluto`), and tile it, run it
-as wavefronts, and mark it. Each comes with and without expanded temporaries, where that differs.
+as wavefronts, and mark it. Each comes with and without expanded temporaries and
+split statements, where that differs.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from perfkit.analysis.dependences import Analysis
 from perfkit.errors import BudgetExceeded, ScheduleError
 from perfkit.ir.tree import Node
 from perfkit.schedule import pluto
+from perfkit.schedule.autosplit import auto_split
 from perfkit.schedule.blocking import Sizes as Blocks
 from perfkit.schedule.blocking import block
 from perfkit.schedule.locality import Locality
@@ -98,6 +100,14 @@ def expanded(base: Steps) -> Steps:
     return steps
 
 
+def split(base: Steps) -> Steps:
+    """The same program with statements split where that frees parallel loops."""
+    steps = base.copy()
+    for step in auto_split(steps.state, steps.analysis):
+        steps.take(step)
+    return steps
+
+
 def candidates(
     state: State,
     simd_bytes: int,
@@ -110,9 +120,9 @@ def candidates(
     that a step refuses, is left out, with a message in the log (topic ``seeds``).
     """
     found = [original(state)]
-    seen: set[tuple[bool, Node]] = {(False, state.tree)}
+    seen = {(state.scop, state.tree)}
     for seed in _all(Steps(state, analysis or Analysis()), simd_bytes, sizes or Sizes()):
-        key = (seed.state.scop is not state.scop, seed.state.tree)
+        key = (seed.state.scop, seed.state.tree)
         if key not in seen:
             seen.add(key)
             found.append(seed)
@@ -124,6 +134,9 @@ def _all(start: Steps, simd_bytes: int, sizes: Sizes) -> Iterator[Seed]:
     free = _try("expansion", expanded, start)
     if free is not None and free.done:
         bases.append(("-expanded", free))
+    parts = _try("splitting", split, start)
+    if parts is not None and parts.done:
+        bases.append(("-split", parts))
     for suffix, base in bases:
         yield from _seed(f"parallel{suffix}", parallel, base, simd_bytes)
         yield from _seed(f"parallel-all{suffix}", parallel, base, simd_bytes, True)
@@ -165,5 +178,5 @@ def _try(name: str, make: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> 
 
 __all__ = [
     "FUSIONS", "Seed", "Sizes", "blocked", "candidates", "expanded", "original", "parallel",
-    "tiled", "untiled",
+    "split", "tiled", "untiled",
 ]  # fmt: skip
