@@ -11,7 +11,8 @@ import numpy as np
 
 from perfkit.analysis.reductions import recognise
 from perfkit.ir.affine import Affine, Domain
-from perfkit.ir.scop import Scop
+from perfkit.ir.expr import Access
+from perfkit.ir.scop import Scop, Statement
 from perfkit.ir.tree import Leaf, Loop, Node, Sequence, loops, padded_vectors
 
 Array = np.ndarray[Any, Any]
@@ -22,7 +23,9 @@ class TooLarge(Exception):
     """More instances or pairs than a quick enumeration should meet."""
 
 
-def evaluate(expr: Affine, iterators: tuple[str, ...], rows: Array, sizes: Mapping[str, int]) -> Array:
+def evaluate(
+    expr: Affine, iterators: tuple[str, ...], rows: Array, sizes: Mapping[str, int]
+) -> Array:
     """The expression at every row of iterator values."""
     total = np.full(len(rows), expr.const, dtype=np.int64)
     for name, c in expr.terms:
@@ -85,6 +88,8 @@ class Brute:
         for s in scop.statements:
             rows = self.rows[s.name]
             reduction = recognise(scop, s, fp)
+            if reduction is not None and self._meets(s.write, reduction.other_reads, s):
+                reduction = None
             for write, access in [(1, s.write), *((0, a) for a in dict.fromkeys(s.reads))]:
                 block = np.zeros((len(rows), 4 + width), dtype=np.int64)
                 block[:, 0] = self.first[s.name] + np.arange(len(rows))
@@ -96,6 +101,19 @@ class Brute:
                     block[:, 4 + d] = evaluate(index, s.iterators, rows, self.sizes)
                 blocks.append(block)
         return np.concatenate(blocks) if blocks else np.zeros((0, 4), np.int64)
+
+    def _meets(self, write: Access, others: tuple[Access, ...], s: Statement) -> bool:
+        """Does an instance read the element that it writes through another operand too?"""
+        rows = self.rows[s.name]
+
+        def element(access: Access) -> Array:
+            columns = [evaluate(i, s.iterators, rows, self.sizes) for i in access.indices]
+            return np.stack(columns, axis=1) if columns else np.zeros((len(rows), 0))
+
+        mine = element(write)
+        return any(
+            bool((element(a) == mine).all(axis=1).any()) for a in others if a.array == write.array
+        )
 
     def _pairs(self, fp: str) -> tuple[Array, Array, Array]:
         accesses = self._accesses(fp)

@@ -34,6 +34,9 @@ class Violation:
     access: str
     certain: bool = True
 
+    def happens(self, sizes: Mapping[str, int]) -> bool:
+        return self.condition.contains(sizes)
+
     @property
     def message(self) -> str:
         may = "is" if self.certain else "may be"
@@ -53,7 +56,7 @@ class BoundsCheck:
     def first(self, sizes: Mapping[str, int]) -> Violation | None:
         """The first violation that these sizes cause."""
         for violation in self.violations:
-            if violation.condition.contains(sizes):
+            if violation.happens(sizes):
                 return violation
         return None
 

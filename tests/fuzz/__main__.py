@@ -6,20 +6,11 @@ import argparse
 import multiprocessing
 import sys
 import time
-import traceback
+from concurrent.futures import ProcessPoolExecutor
 
-from tests.fuzz.check import Counts, Outcome, run_case
-from tests.fuzz.plants import PLANTS, planted
-
-
-def run_safely(work: tuple[int, str]) -> Outcome:
-    """One case; an unexpected exception is a failure of the case, not of the run."""
-    seed, plant = work
-    try:
-        with planted(plant):
-            return run_case(seed)
-    except Exception:
-        return Outcome(seed, "", failures=[traceback.format_exc()])
+from tests.fuzz.check import Counts
+from tests.fuzz.plants import PLANTS
+from tests.fuzz.worker import run_safely
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -33,17 +24,19 @@ def main(argv: list[str] | None = None) -> int:
     started = time.monotonic()
     counts, failed = Counts(), 0
     work = [(seed, options.plant) for seed in range(options.seed, options.seed + options.n)]
-    with multiprocessing.get_context("spawn").Pool(options.jobs) as pool:
-        for outcome in pool.imap_unordered(run_safely, work, chunksize=8):
+    spawn = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(options.jobs, mp_context=spawn) as pool:
+        for outcome in pool.map(run_safely, work, chunksize=8):
             counts.add(outcome.counts)
             if outcome.failures:
                 failed += 1
                 if failed <= options.show:
                     sys.stdout.write(f"\n{outcome.reproducer()}\n")
+    seconds = time.monotonic() - started
     sys.stdout.write(
         f"{counts.cases} programs, {counts.steps} accepted steps, {counts.refusals} refusals "
-        f"({counts.unconfirmed} without a violated pair), {counts.runs} runs of the oracle; "
-        f"{failed} cases failed; {time.monotonic() - started:.0f} s\n"
+        f"({counts.unconfirmed} without a violated pair, {counts.too_large} too large to "
+        f"enumerate), {counts.runs} runs of the oracle; {failed} cases failed; {seconds:.0f} s\n"
     )
     return 1 if failed else 0
 

@@ -16,7 +16,9 @@ class _Writer:
     def __init__(self, rng: Random) -> None:
         self.rng = rng
         self.dtype = rng.choice(("float64",) * 6 + ("int64", "int64", "int32", "float32"))
-        ranks = {name: rng.choice((1, 1, 2, 2, 3)) for name in rng.sample("ABCD", rng.randint(1, 3))}
+        ranks = {
+            name: rng.choice((1, 1, 2, 2, 3)) for name in rng.sample("ABCD", rng.randint(1, 3))
+        }
         if rng.random() < 0.35:
             ranks["t"] = 0
         self.ranks = ranks
