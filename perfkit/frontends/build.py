@@ -15,12 +15,12 @@ from perfkit.errors import Location, UnsupportedError
 from perfkit.frontends import affine as terms
 from perfkit.frontends.affine import NotAffine, Pieces, Term
 from perfkit.frontends.finish import finish
+from perfkit.frontends.names import declared_in, names_in, sole_assign, targets_of
 from perfkit.frontends.prover import Prover
 from perfkit.frontends.syntax import (
     Assign,
     Block,
     Declare,
-    Element,
     For,
     If,
     Name,
@@ -89,7 +89,7 @@ class _Builder:
         self.scalars: list[ScalarArgument] = []
         self.statements: list[Statement] = []
         self.loop_names: set[str] = set()
-        self.taken = {v.name for v in region.variables} | set(_declared(region.body))
+        self.taken = {v.name for v in region.variables} | set(declared_in(region.body))
         sizes = tuple(v.name for v in region.variables if v.kind == "size")
         self.prover = Prover(sizes)
         self.values = Lowering(self.prover, self.arrays, checked_calls)
@@ -191,7 +191,7 @@ class _Builder:
 
     def forget(self, body: tuple[Stmt, ...], scope: _Scope) -> None:
         """Drop what was known of the variables that ``body`` assigns."""
-        for target in _targets(body):
+        for target in targets_of(body):
             binding = scope.bindings.get(target)
             if isinstance(binding, Place):
                 scope.known.pop(binding.array, None)
@@ -280,7 +280,7 @@ class _Builder:
 
     def data_branch(self, s: If, condition: Value, scope: _Scope, splits: int) -> list[Node]:
         """Both branches run on every iteration; selects keep what the source would not write."""
-        first, second = _sole_assign(s.then), _sole_assign(s.otherwise)
+        first, second = sole_assign(s.then), sole_assign(s.otherwise)
         if first and second and first.target == second.target:
             value = Operation(first.target.dtype, "select", (condition, first.value, second.value))
             return self.emit(replace(first, value=value), scope, 0)
@@ -311,11 +311,11 @@ class _Builder:
         """Whether a branch may change what the guard reads before the guard is last used."""
         read = {access.array for access in ir.loads(guard)}
         body = (*s.then, *s.otherwise)
-        if _sole_assign(body) is not None:
+        if sole_assign(body) is not None:
             return False
         return any(
             not isinstance(binding := scope.bindings.get(name), Place) or binding.array in read
-            for name in _targets(body)
+            for name in targets_of(body)
         )
 
     def fresh_local(self, base: str, dtype: str) -> ir.Access:
@@ -339,7 +339,7 @@ class _Builder:
             raise UnsupportedError(
                 s.location, f"loop over {s.variable}", f"its range is not affine: {error}"
             ) from None
-        changed = _targets(s.body) & (_names(s.first) | _names(s.last))
+        changed = targets_of(s.body) & (names_in(s.first) | names_in(s.last))
         if changed:
             raise UnsupportedError(
                 s.location, f"loop over {s.variable}", f"changes its bound {min(changed)!r}"
@@ -402,52 +402,3 @@ def _fresh(base: str, taken: Iterable[str]) -> str:
 def _check_name(name: str, location: Location) -> None:
     if name.lower() in RESERVED or not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
         raise UnsupportedError(location, name, "this name cannot be used here; rename it")
-
-
-def _sole_assign(body: tuple[Stmt, ...]) -> Assign | None:
-    match body:
-        case (Assign() as assign,):
-            return assign
-        case (Block(body=inner),):
-            return _sole_assign(inner)
-        case _:
-            return None
-
-
-def _targets(body: Iterable[Stmt]) -> frozenset[str]:
-    """Names that the statements assign, at any depth."""
-    found: set[str] = set()
-    for s in body:
-        match s:
-            case Assign(target=Name(name=name)) | Assign(target=Element(array=name)):
-                found.add(name)
-            case For() | Block():
-                found |= _targets(s.body)
-            case If():
-                found |= _targets(s.then) | _targets(s.otherwise)
-    return frozenset(found)
-
-
-def _declared(body: Iterable[Stmt]) -> frozenset[str]:
-    found: set[str] = set()
-    for s in body:
-        match s:
-            case Declare(name=name):
-                found.add(name)
-            case For() | Block():
-                found |= _declared(s.body)
-            case If():
-                found |= _declared(s.then) | _declared(s.otherwise)
-    return frozenset(found)
-
-
-def _names(value: Value) -> frozenset[str]:
-    match value:
-        case Name(name=name):
-            return frozenset((name,))
-        case Element(array=array, indices=indices):
-            return frozenset((array,)).union(*map(_names, indices))
-        case Operation(args=args):
-            return frozenset().union(*map(_names, args))
-        case _:
-            return frozenset()
