@@ -7,9 +7,10 @@ them, and no key or text is ever made from their printed form.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cached_property
+from typing import TypeVar
 
 import islpy as isl
 
@@ -20,6 +21,11 @@ from perfkit.ir.scop import Scop, Statement
 from perfkit.ir.tree import Node, padded_vectors
 
 DEFAULT_MAX_OPERATIONS = 20_000_000
+_GAVE_UP = (
+    "isl gave up: the program needs more polyhedral operations than allowed "
+    "(raise PERFKIT_ISL_MAX_OPERATIONS to let it try longer)"
+)
+_T = TypeVar("_T")
 
 
 @contextmanager
@@ -29,10 +35,7 @@ def budget_errors() -> Iterator[None]:
         yield
     except isl.Error as error:
         if "operations" in str(error) or "quota" in str(error):
-            raise BudgetExceeded(
-                "isl gave up: the program needs more polyhedral operations than allowed "
-                "(raise PERFKIT_ISL_MAX_OPERATIONS to let it try longer)"
-            ) from None
+            raise BudgetExceeded(_GAVE_UP) from None
         raise
 
 
@@ -68,10 +71,19 @@ class Polyhedra:
     # -- from text ---------------------------------------------------------------------------
 
     def set(self, text: str) -> isl.Set:
-        return isl.Set.read_from_str(self.ctx, self.params + text)
+        return self._read(isl.Set.read_from_str, text)
 
     def map(self, text: str) -> isl.Map:
-        return isl.Map.read_from_str(self.ctx, self.params + text)
+        return self._read(isl.Map.read_from_str, text)
+
+    def _read(self, read: Callable[[isl.Context, str], _T], text: str) -> _T:
+        try:
+            return read(self.ctx, self.params + text)
+        except isl.Error:
+            # Out of operations, isl's parser reports a syntax error.
+            self.renew_budget()
+            read(self.ctx, self.params + text)
+            raise BudgetExceeded(_GAVE_UP) from None
 
     def union_map(self, maps: Iterable[isl.Map]) -> isl.UnionMap:
         result = isl.UnionMap.read_from_str(self.ctx, self.params + "{ }")
