@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from perfkit import config
-from perfkit.analysis.bounds import bounds_violations
+from perfkit.analysis.bounds import bounds_check
 from perfkit.analysis.dependences import Analysis
 from perfkit.codegen.check import check_kernel
 from perfkit.frontends.python import from_function
@@ -77,12 +77,9 @@ def compile_scop(
 ) -> Kernel:
     """The pipeline behind :func:`optimize`: analyse, choose, generate, compile, check."""
     builder = Builder.detect(settings)
-    analysis = Analysis(max_operations=settings.isl_max_operations)
+    analysis = Analysis(settings.isl_max_operations, parallel_reductions=True)
     state = State.start(scop, settings.fp)
-    violations = bounds_violations(scop)
-
-    def precondition(sizes: Mapping[str, int]) -> str | None:
-        return next((v.message for v in violations if v.happens(sizes)), None)
+    precondition = bounds_check(scop).problem
 
     def build(seed: Seed) -> Kernel:
         poly = analysis.polyhedra(seed.state.scop)

@@ -15,6 +15,7 @@ from perfkit.codegen.nodes import (
     Region,
     Register,
     Scope,
+    walk,
 )
 from perfkit.codegen.promote import Place, place_of
 from perfkit.ir.affine import Affine
@@ -22,19 +23,17 @@ from perfkit.ir.expr import Access
 from perfkit.ir.scop import Scop, Statement
 
 _INDENT = "  "
+_OPENMP = {"add": "+", "mul": "*", "and": "&", "or": "|", "xor": "^", "min": "min", "max": "max"}
 
 
 class BlockWriter:
     """Writes nodes as indented lines; one comment names each statement where it starts."""
 
-    def __init__(
-        self, scop: Scop, helpers: Helpers, names: Mapping[str, str], private: frozenset[str]
-    ) -> None:
+    def __init__(self, scop: Scop, helpers: Helpers, names: Mapping[str, str]) -> None:
         self.scop = scop
         self.statements: Mapping[str, Statement] = scop.by_name()
         self.helpers = helpers
         self.writer = Writer(helpers, names, {a.name: a.dtype for a in scop.arrays})
-        self.private = private  # scalar locals that a thread declares for itself
         self.temporaries = 0
 
     def lines(
@@ -66,13 +65,12 @@ class BlockWriter:
             case Region():
                 what = f"#pragma omp {node.kind}"
                 body = self.lines(node.body, registers, depth + 1)
-                if node.kind == "parallel":
-                    own = [
-                        f"{pad}{_INDENT}{C_TYPES[self.scop.array(n).dtype]} {n};"
-                        for n in sorted(self.private)
-                    ]
-                    body = own + body
-                return [f"{pad}{what}", f"{pad}{{", *body, f"{pad}}}"]
+                shared = [
+                    f"{pad}{C_TYPES[r.dtype]} {r.name};"
+                    for n in walk(node) if isinstance(n, For) for r in n.combined
+                ] if node.kind == "parallel" else []  # fmt: skip
+                block = [f"{pad}{what}", f"{pad}{{", *body, f"{pad}}}"]
+                return block if not shared else [f"{pad}{{", *shared, *block, f"{pad}}}"]
             case Let() | Scope():
                 return [f"{pad}{{", *self._open(node, registers, depth + 1), f"{pad}}}"]
         raise TypeError(type(node).__name__)
@@ -114,7 +112,10 @@ class BlockWriter:
         if loop.comment:
             lines.append(f"{pad}/* {loop.comment} */")
         if loop.schedule:
-            lines.append(f"{pad}#pragma omp for {loop.schedule}")
+            clauses = "".join(
+                f" reduction({_OPENMP[r.combine]}:{r.name})" for r in loop.combined
+            )
+            lines.append(f"{pad}#pragma omp for {loop.schedule}{clauses}")
         if loop.ivdep and not loop.schedule:  # no pragma may stand between omp for and its loop
             self.helpers.need(
                 "PERFKIT_IVDEP",
@@ -124,7 +125,19 @@ class BlockWriter:
             )
             lines.append(f"{pad}PERFKIT_IVDEP")
         head = f"{pad}for ({start}; {test}; {advance}) {{"
-        return [*lines, head, *self.lines(loop.body, registers, depth + 1), f"{pad}}}"]
+        body = self.lines(loop.body, registers.extended(loop.combined), depth + 1)
+        lines += [head, *body, f"{pad}}}"]
+        if not loop.combined:
+            return lines
+        # The threads combine into shared variables, which stand for the elements meanwhile.
+        elements = [(r.name, self.writer.element(r.access)) for r in loop.combined]
+        inner = pad + _INDENT
+        before = [f"{inner}{name} = {element};" for name, element in elements]
+        after = [f"{inner}{element} = {name};" for name, element in elements]
+        single = f"{pad}#pragma omp single"
+        return [
+            single, f"{pad}{{", *before, f"{pad}}}", *lines, single, f"{pad}{{", *after, f"{pad}}}",
+        ]  # fmt: skip
 
     # -- registers -----------------------------------------------------------------------------
 
@@ -132,10 +145,11 @@ class BlockWriter:
         inner = _INDENT * depth
         lines: list[str] = []
         for register in scope.registers:
-            lines.append(f"{inner}{self._type(register)} {register.name}{self._initial(register)};")
+            start = self._initial(register, registers)
+            lines.append(f"{inner}{self._type(register)} {register.name}{start};")
         lines += self.lines(scope.body, registers.extended(scope.registers), depth)
         for register in scope.registers:
-            lines += [f"{inner}{text}" for text in self._final(register)]
+            lines += [f"{inner}{text}" for text in self._final(register, registers)]
         return lines
 
     def _type(self, register: Register) -> str:
@@ -143,16 +157,19 @@ class BlockWriter:
             return C_TYPES[register.dtype]
         return self.helpers.vector(register.dtype, register.lanes.count)
 
-    def _initial(self, register: Register) -> str:
+    def _initial(self, register: Register, outer: Registers) -> str:
         if register.combine:
             neutral = "1" if register.combine == "mul" else "0"
             assert register.lanes is not None
             return f" = {self._splat(neutral, register.dtype, register.lanes.count)}"
         if not register.load:
             return " = {0}" if register.lanes else " = 0"  # gcc cannot always see the first write
-        return f" = {self._memory(Place(register.access, register.lanes), register.dtype)}"
+        place = Place(register.access, register.lanes)
+        above = outer.find(place)
+        return f" = {above.name if above else self._memory(place, register.dtype)}"
 
-    def _final(self, register: Register) -> list[str]:
+    def _final(self, register: Register, outer: Registers) -> list[str]:
+        above = outer.find(Place(register.access, register.lanes))
         if register.combine:
             assert register.lanes is not None
             sign = "*" if register.combine == "mul" else "+"
@@ -160,9 +177,13 @@ class BlockWriter:
             while len(lanes) > 1:
                 half = len(lanes) // 2
                 lanes = [f"({lanes[k]} {sign} {lanes[k + half]})" for k in range(half)]
-            return [f"{self.writer.element(register.access)} {sign}= {lanes[0]};"]
+            above = outer.find(Place(register.access))
+            target = above.name if above else self.writer.element(register.access)
+            return [f"{target} {sign}= {lanes[0]};"]
         if not register.store:
             return []
+        if above:
+            return [f"{above.name} = {register.name};"]
         return self._write(Place(register.access, register.lanes), register.dtype, register.name)
 
     # -- statements ----------------------------------------------------------------------------
@@ -181,7 +202,8 @@ class BlockWriter:
                 text = statement.text.strip().replace("*/", "* /").replace("/*", "/ *")
                 lines.append(f"{pad}/* {statement.name}{': ' + text if text else ''} */")
 
-            def load(place: Place, dtype: str) -> str:
+            def load(access: Access, dtype: str) -> str:
+                place = place_of(access, instance, statement)
                 register = registers.find(place)
                 if register is not None:
                     return register.name
@@ -200,7 +222,7 @@ class BlockWriter:
                 return loaded[place]
 
             text = self.writer.value(statement.value, instance, load)
-            target = place_of(statement.write, instance)
+            target = place_of(statement.write, instance, statement)
             register = registers.find(target)
             dtype = self.scop.array(target.access.array).dtype
             lanes = instance.lanes
@@ -215,7 +237,7 @@ class BlockWriter:
     def _is_vector(
         self, statement: Statement, instance: Instance, registers: Registers
     ) -> bool:
-        places = [place_of(a, instance) for a in statement.reads]
+        places = [place_of(a, instance, statement) for a in statement.reads]
         return any(
             p.lanes is not None or ((r := registers.find(p)) is not None and r.lanes is not None)
             for p in places
@@ -227,11 +249,11 @@ class BlockWriter:
         uses: Counter[Place] = Counter()
         for instance in run:
             statement = self.statements[instance.statement]
-            target = place_of(statement.write, instance)
+            target = place_of(statement.write, instance, statement)
             if registers.find(target) is None:
                 written.add(target.access.array)
             for access in statement.reads:
-                place = place_of(access, instance)
+                place = place_of(access, instance, statement)
                 if registers.find(place) is None:
                     uses[place] += 1
         if len(run) == 1:

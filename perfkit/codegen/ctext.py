@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from perfkit.codegen.nodes import Bound, Instance, Lanes, Register
-from perfkit.codegen.promote import Place, place_of
+from perfkit.codegen.promote import Place
 from perfkit.errors import InternalError
 from perfkit.ir.affine import Affine, Constraint, Piece
 from perfkit.ir.expr import (
@@ -189,11 +189,12 @@ class Writer:
         base = self.names.get(access.array, access.array)
         return base + "".join(f"[{self.affine(i)}]" for i in access.indices)
 
-    def value(self, expr: Expr, instance: Instance, load: Callable[[Place, str], str]) -> str:
+    def value(self, expr: Expr, instance: Instance, load: Callable[[Access, str], str]) -> str:
+        """``load`` gives the text of an access of the statement."""
         return self._value(expr, instance, load)[0]
 
     def _value(
-        self, expr: Expr, instance: Instance, load: Callable[[Place, str], str]
+        self, expr: Expr, instance: Instance, load: Callable[[Access, str], str]
     ) -> tuple[str, int]:
         """The text and its precedence."""
 
@@ -210,7 +211,7 @@ class Writer:
                 text = self.affine(expr.affine.substitute(instance.mapping))
                 return f"({C_TYPES[expr.dtype]})({text})", _PREFIX
             case Load():
-                return load(place_of(expr.access, instance), expr.dtype), _PRIMARY
+                return load(expr.access, expr.dtype), _PRIMARY
             case Unary():
                 return f"{_UNARY[expr.op]}{at(expr.arg, _PREFIX + 1)}", _PREFIX
             case Cast():
@@ -299,11 +300,12 @@ class Registers:
     table: Mapping[Place, Register]
 
     def find(self, place: Place) -> Register | None:
-        return self.table.get(place)
+        """The register of a place; a shared partial result serves every part."""
+        return self.table.get(place) or self.table.get(Place(place.access, place.lanes))
 
     def extended(self, registers: tuple[Register, ...]) -> Registers:
         table = dict(self.table)
         for r in registers:
-            lanes: Lanes | None = None if r.combine else r.lanes
-            table[Place(r.access, lanes)] = r
+            lanes: Lanes | None = None if r.part is not None else r.lanes
+            table[Place(r.access, lanes, r.part)] = r
         return Registers(table)

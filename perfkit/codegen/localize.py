@@ -69,7 +69,7 @@ def _places(scop: Scop, loop: For, array: str) -> tuple[Place, ...]:
         statement = scop.statement(instance.statement)
         for access in (statement.write, *statement.reads):
             if access.array == array:
-                found[place_of(access, instance)] = None
+                found[place_of(access, instance, statement)] = None
     return tuple(found)
 
 

@@ -30,6 +30,37 @@ Bound = Affine | Extreme
 
 
 @dataclass(frozen=True, slots=True)
+class Lanes:
+    """``count`` instances at once: loop variable ``name``, ``name + step``, ...
+
+    ``part`` numbers the vectors of one strip: each keeps a partial result of its own in a reduction.
+    """
+
+    name: str
+    count: int
+    step: int = 1
+    part: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Register:
+    """A C local that stands for an array element, or for ``lanes.count`` neighbours.
+
+    ``combine`` is set for the partial results of a reduction: starts at the neutral element and is
+    combined into memory, lane by lane, at the end; ``part`` tells several of them apart.
+    """
+
+    name: str
+    access: Access
+    dtype: str
+    lanes: Lanes | None = None
+    load: bool = True
+    store: bool = True
+    combine: str = ""
+    part: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class For:
     """``for (name = lower; name <= upper; name += step) body``.
 
@@ -48,6 +79,7 @@ class For:
     marks: tuple[Mark, ...] = ()
     comment: str = ""
     schedule: str = ""  # OpenMP worksharing clause, set by the parallel pass
+    combined: tuple[Register, ...] = ()  # elements that the threads reduce together
     ivdep: bool = False
 
     def mark(self, kind: str) -> Mark | None:
@@ -63,15 +95,6 @@ class Guard:
 
 
 @dataclass(frozen=True, slots=True)
-class Lanes:
-    """``count`` instances at once: loop variable ``name``, ``name + step``, ..."""
-
-    name: str
-    count: int
-    step: int = 1
-
-
-@dataclass(frozen=True, slots=True)
 class Instance:
     """One execution of a statement, or ``lanes.count`` of them at once."""
 
@@ -82,23 +105,6 @@ class Instance:
     @property
     def mapping(self) -> dict[str, Affine]:
         return dict(self.values)
-
-
-@dataclass(frozen=True, slots=True)
-class Register:
-    """A C local that stands for an array element, or for ``lanes.count`` neighbours.
-
-    ``combine`` is set for the partial results of a reduction: starts at the neutral element and is
-    combined into memory, lane by lane, at the end.
-    """
-
-    name: str
-    access: Access
-    dtype: str
-    lanes: Lanes | None = None
-    load: bool = True
-    store: bool = True
-    combine: str = ""
 
 
 @dataclass(frozen=True, slots=True)

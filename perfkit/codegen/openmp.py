@@ -12,14 +12,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from perfkit.analysis.contraction import contractions
-from perfkit.analysis.dependences import value_flows
+from perfkit.analysis.dependences import compute, value_flows
 from perfkit.analysis.reductions import reductions as find_reductions
 from perfkit.codegen.ast import lower
 from perfkit.codegen.blocks import BlockWriter
 from perfkit.codegen.ctext import C_TYPES, Helpers, Registers, Writer
 from perfkit.codegen.localize import localize
 from perfkit.codegen.nodes import Node
-from perfkit.codegen.parallel import parallelize
+from perfkit.codegen.parallel import Reducer, parallelize, settle
 from perfkit.codegen.promote import Promoter
 from perfkit.codegen.target import Target
 from perfkit.codegen.vector import Expander
@@ -27,6 +27,7 @@ from perfkit.ir import tree as trees
 from perfkit.ir.isl import Polyhedra, budget_errors
 from perfkit.ir.scop import Array, Scop
 from perfkit.runtime.signature import Signature
+from perfkit.schedule.legality import carried_reductions
 
 
 @dataclass(frozen=True)
@@ -61,11 +62,20 @@ def loop_ast(
     Returns the loops and the names of the local arrays that became variables inside them.
     """
     found = {n: r.op for n, r in find_reductions(poly, options.fp).items()}
-    nodes = lower(poly, scop, tree)
+    nodes = settle(lower(poly, scop, tree), Reducer(scop, found, _carried(poly, tree, options.fp)))
     nodes = Expander(scop.by_name(), options.target, found).expand(nodes)
     nodes, inside = localize(nodes, scop, _short_lived(poly, scop, tree))
     nodes = Promoter(poly, scop, found, inside).promote(nodes)
     return parallelize(nodes), inside
+
+
+def _carried(poly: Polyhedra, tree: trees.Node, fp: str) -> dict[str, frozenset[str]]:
+    """Statements whose reductions the parallel loops of ``tree`` carry, by loop."""
+    marked = [loop.name for loop in trees.loops(tree) if loop.mark("parallel")]
+    if not marked or not find_reductions(poly, fp):
+        return {}
+    dependences = compute(poly, fp)
+    return {n: frozenset(carried_reductions(dependences, tree, n)) for n in marked}
 
 
 def _short_lived(poly: Polyhedra, scop: Scop, tree: trees.Node) -> dict[str, str]:
@@ -102,7 +112,7 @@ def generate_region(
         if array.local and not array.rank and array.name in used:
             lines.append(f"{C_TYPES[array.dtype]} {array.name} = 0;")
     lines += _allocations(heap, writer, on_failure)
-    blocks = BlockWriter(scop, helpers, options.names, frozenset())
+    blocks = BlockWriter(scop, helpers, options.names)
     lines += blocks.lines(nodes, Registers({}), 0)
     lines += [f"free({a.name});" for a in reversed(heap)]
     includes = ["#include <math.h>", "#include <stdint.h>"]

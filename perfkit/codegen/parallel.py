@@ -8,7 +8,9 @@ one thread.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
+from itertools import count
 
 from perfkit.codegen.nodes import (
     For,
@@ -17,10 +19,95 @@ from perfkit.codegen.nodes import (
     Let,
     Node,
     Region,
+    Register,
     bound_names,
+    extreme,
+    instances,
     leaves,
     walk,
 )
+from perfkit.ir.affine import Affine
+from perfkit.ir.expr import Access
+from perfkit.ir.scop import Scop
+from perfkit.ir.tree import Mark
+
+
+class Reducer:
+    """Finds the elements that the threads of a loop reduce together.
+
+    ``carried`` names, per loop, the statements whose reduction the loop carries.
+    """
+
+    def __init__(
+        self, scop: Scop, reductions: Mapping[str, str], carried: Mapping[str, frozenset[str]]
+    ) -> None:
+        self.scop = scop
+        self.reductions = reductions
+        self.carried = carried
+        self.numbers = count(1)
+
+    def registers(self, loop: For) -> tuple[Register, ...] | None:
+        """Shared variables for the loop; None when it must not run in parallel.
+
+        Only single elements are reduced: whole arrays would need a copy per thread.
+        """
+        names = self.carried.get(loop.name, frozenset())
+        if not names:
+            return ()
+        inside = {n.name for n in walk(loop) if isinstance(n, For | Let)}
+        found: dict[Access, Register] = {}
+        for instance in instances(loop.body):
+            statement = self.scop.statement(instance.statement)
+            if statement.name not in names:
+                continue
+            access = statement.write.substitute(instance.mapping)
+            if any(inside & i.names() for i in access.indices):
+                return None
+            array = self.scop.array(access.array)
+            if access not in found:
+                found[access] = Register(
+                    f"{array.name}_all{next(self.numbers)}", access, array.dtype,
+                    combine=self.reductions[statement.name],
+                )  # fmt: skip
+        return tuple(found.values())
+
+
+def settle(nodes: tuple[Node, ...], reducer: Reducer) -> tuple[Node, ...]:
+    """Attach the reductions to the parallel loops; loops that cannot have them run in order."""
+
+    def visit(node: Node) -> Node:
+        if isinstance(node, Instance):
+            return node
+        if isinstance(node, For) and node.mark("parallel") is not None:
+            registers = reducer.registers(node)
+            if registers and any(m.kind != "parallel" for m in node.marks):
+                return _chunked(node, registers)
+            if registers is not None:
+                return replace(node, combined=registers)
+            node = replace(node, marks=tuple(m for m in node.marks if m.kind != "parallel"))
+        return replace(node, body=tuple(map(visit, node.body)))
+
+    return tuple(map(visit, nodes))
+
+
+CHUNK = 4096
+"""Iterations that a thread takes at a time when it also runs them in lanes."""
+
+
+def _chunked(loop: For, registers: tuple[Register, ...]) -> For:
+    """Threads on the outside, lanes inside: partial sums of both kinds do not mix."""
+    outer = Affine.variable(f"{loop.name}_chunk")
+    last = outer + (CHUNK - 1) * loop.step
+    inner = replace(
+        loop,
+        lower=outer,
+        upper=extreme("min", (loop.upper, last)),
+        marks=tuple(m for m in loop.marks if m.kind != "parallel"),
+    )
+    return For(
+        f"{loop.name}_chunk", loop.lower, loop.upper, (inner,), CHUNK * loop.step,
+        marks=(Mark("parallel"),), combined=registers,
+    )  # fmt: skip
 
 
 def parallelize(nodes: tuple[Node, ...]) -> tuple[Node, ...]:

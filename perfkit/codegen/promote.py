@@ -33,6 +33,7 @@ from perfkit.codegen.nodes import (
     constraints_below,
     map_bound,
 )
+from perfkit.errors import InternalError
 from perfkit.ir.affine import Affine, Constraint, Piece
 from perfkit.ir.expr import Access
 from perfkit.ir.isl import Polyhedra
@@ -44,19 +45,26 @@ MAX_READ_ONLY = 16
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """An element (``lanes`` None) or a vector of neighbours that an instance touches."""
+    """An element (``lanes`` None) or a vector of neighbours that an instance touches.
+
+    ``part`` is set for the result of a reduction whose instances run in lanes: each vector of a
+    strip has its own partial result.
+    """
 
     access: Access
     lanes: Lanes | None = None
+    part: int | None = None
 
 
-def place_of(access: Access, instance: Instance) -> Place:
-    """What ``instance`` touches through one of its statement's accesses."""
+def place_of(access: Access, instance: Instance, statement: Statement) -> Place:
+    """What ``instance`` of ``statement`` touches through one of its accesses."""
     found = access.substitute(instance.mapping)
     lanes = instance.lanes
-    if lanes is not None and not any(lanes.name in i.names() for i in found.indices):
-        lanes = None
-    return Place(found, lanes)
+    if lanes is None:
+        return Place(found)
+    if any(lanes.name in i.names() for i in found.indices):
+        return Place(found, replace(lanes, part=0))
+    return Place(found, None, lanes.part if access == statement.write else None)
 
 
 class Promoter:
@@ -110,12 +118,12 @@ class Promoter:
         partial: dict[Place, Instance] = {}
         for instance in body:
             statement = self.statements[instance.statement]
-            target = place_of(statement.write, instance)
+            target = place_of(statement.write, instance, statement)
             written[target] = None
-            if instance.lanes is not None and target.lanes is None:
+            if target.part is not None:
                 partial[target] = instance
             for access in dict.fromkeys(statement.reads):
-                read[place_of(access, instance)] = None
+                read[place_of(access, instance, statement)] = None
         registers: list[Register] = []
         read_only = 0
         touched = list(dict.fromkeys([*written, *read]))
@@ -130,11 +138,12 @@ class Promoter:
             rivals = [
                 other for other in touched
                 if other.access.array == array.name and other != place
+                and not (other.access == place.access and place.part is not None)
                 and (place in written or other in written)
             ]  # fmt: skip
             if any(not self._apart(place, other, loop, around) for other in rivals):
                 if place in partial:
-                    raise AssertionError("a vector reduction needs its accumulator to itself")
+                    raise InternalError(f"a vector reduction of {array.name} cannot be told apart")
                 continue
             if place not in written:
                 read_only += 1
@@ -146,7 +155,7 @@ class Promoter:
                 registers.append(
                     Register(
                         name, place.access, array.dtype, instance.lanes,
-                        combine=self.reductions[instance.statement],
+                        combine=self.reductions[instance.statement], part=place.part,
                     )
                 )  # fmt: skip
             else:

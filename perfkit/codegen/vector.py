@@ -195,6 +195,8 @@ class Expander:
         result: list[Node] = []
         for offsets in product(*(j.offsets() for j in jams)):
             shift = {j.name: o for j, o in zip(jams, offsets, strict=True)}
+            if lane is not None and lanes is not None:
+                lanes = replace(lanes, part=shift[lane.name] // (lane.lanes * lane.step))
             for node in _shifted(tuple(run), shift):
                 assert isinstance(node, Instance)
                 result.append(replace(node, lanes=lanes))

@@ -23,7 +23,7 @@ from perfkit.analysis.footprint import WRITE, Walk, walks
 from perfkit.ir.expr import ITEMSIZE
 from perfkit.ir.tree import Leaf, Loop, Node, Sequence, find_loop, statements
 from perfkit.schedule.base import chain, tidy
-from perfkit.schedule.legality import is_parallel
+from perfkit.schedule.legality import is_parallel, reduction_parallel
 from perfkit.schedule.loops import Interchange
 from perfkit.schedule.marks import Jam, Parallelize, Vectorize
 from perfkit.schedule.relayout import Relayout
@@ -104,6 +104,8 @@ def _block_nest(builder: Steps, outer: str, sizes: Sizes, tiled: bool) -> None:
         band = [n for n in order if n in tiles]
         if band == list(order[len(order) - len(band) :]):
             builder.attempt(Tile.of((n, tiles[n]) for n in band))
+    if not roles.lane and roles.sums and _unit_sum(builder, roles.sums[-1]):
+        builder.attempt(Vectorize(roles.sums[-1], width * sizes.rows))
     if roles.lane and roles.sums:
         vectors = sizes.vectors if roles.jam else 2 * sizes.vectors
         builder.attempt(Vectorize(roles.lane, width * vectors))
@@ -155,6 +157,17 @@ def _roles(builder: Steps, nest: tuple[str, ...]) -> Roles:
     if not sums:
         others = tuple(n for n in nest if n not in (lane, jam))
     return Roles(lane, jam, sums, others)
+
+
+def _unit_sum(builder: Steps, loop: str) -> bool:
+    """A sum that may be reordered and whose operands are contiguous: lanes of partial sums."""
+    inside = set(statements(find_loop(builder.tree, loop)))
+    moves = [
+        w for w in walks(builder.state.scop, builder.tree)
+        if w.loop == loop and w.statement in inside and w.position != WRITE
+    ]  # fmt: skip
+    reorderable = reduction_parallel(builder.dependences, builder.tree, loop)
+    return reorderable and not _penalty(moves)
 
 
 def _penalty(moves: Iterable[Walk]) -> int:
@@ -216,13 +229,20 @@ def _parallel(builder: Steps, loop: str) -> bool:
     return is_parallel(builder.dependences, builder.tree, loop)
 
 
+def _shareable(builder: Steps, loop: str) -> bool:
+    """Parallel, or carrying nothing but reductions that may be reordered."""
+    if not builder.analysis.parallel_reductions:
+        return _parallel(builder, loop)
+    return reduction_parallel(builder.dependences, builder.tree, loop)
+
+
 def _parallelize(builder: Steps) -> None:
     """Mark the outermost parallel loop of every nest, from the top."""
 
     def visit(node: Node) -> None:
         match node:
             case Loop():
-                if _parallel(builder, node.name) and builder.attempt(Parallelize(node.name)):
+                if _shareable(builder, node.name) and builder.attempt(Parallelize(node.name)):
                     return
                 visit(node.body)
             case Sequence(children=children):
