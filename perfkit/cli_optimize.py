@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from perfkit import cli_schedule, config
-from perfkit.cli_schedule import Choice, Optimizer, Request
+from perfkit.cli_schedule import Optimizer, Request
 from perfkit.codegen.rewrite import (
     Replacement,
     is_generated,
@@ -24,6 +24,8 @@ from perfkit.errors import PerfkitError, SettingError, SourceFileError
 from perfkit.frontends.c import CFile, CRegion, parse_file
 from perfkit.runtime.build import Toolchain
 from perfkit.runtime.machine import Machine
+from perfkit.search.choose import Choice
+from perfkit.search.explain import explain_choice
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -37,9 +39,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("-std", dest="standard", metavar="STD", default="", help="C standard, as for cc")
     add(
         "--schedule",
-        default="",
+        default="auto",
         metavar="WHICH",
-        help="original, parallel, pluto, or a file with a schedule script",
+        help="auto, original, parallel, pluto, or a file with a schedule script",
     )
     add("--fp", choices=("strict", "reassociate"), help="whether floating-point sums may change")
     add("--measure", metavar="K", type=int, default=0, help="run K candidates, keep the fastest")
@@ -123,7 +125,7 @@ def _optimize(
     if region.scop is None:
         return _Outcome(region, "refused", str(region.error)), None
     choice = optimizer(region.scop, request, settings)
-    state = choice.state
+    state = choice.seed.state
     if state.scop == region.scop and state.tree == region.scop.tree:
         return _Outcome(region, "kept", choice=choice), None
     try:
@@ -219,7 +221,7 @@ def _report(args: argparse.Namespace, output: Path, outcomes: list[_Outcome]) ->
         if o.status != "refused":
             _say(f"{o.region.location}: {o.region.name}: {o.status}")
         if args.explain and o.choice is not None:
-            _say(o.choice.explain())
+            _say(explain_choice(o.choice))
     _say(f"wrote {shlex.quote(str(output))}")
 
 

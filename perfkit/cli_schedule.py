@@ -2,119 +2,82 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
 from perfkit import config
+from perfkit.analysis.dependences import Analysis
 from perfkit.codegen.openmp import Options, generate_region
 from perfkit.codegen.rewrite import ON_FAILURE
 from perfkit.codegen.target import Target
-from perfkit.errors import PerfkitError, ScriptError, SettingError
+from perfkit.errors import CheckFailed, ScriptError, SettingError
 from perfkit.ir.expr import FLOATS
 from perfkit.ir.scop import Scop
-from perfkit.ir.tree import show as show_tree
-from perfkit.runtime import measure
+from perfkit.runtime.kernel import Kernel
 from perfkit.runtime.signature import Parameter, Signature
-from perfkit.schedule import script as scripts
-from perfkit.schedule import seeds
+from perfkit.schedule.seeds import Seed, original
 from perfkit.schedule.state import State
+from perfkit.search.candidates import candidates
+from perfkit.search.choose import NAMED, Choice, choose, measured
 from perfkit.search.compiled import Builder
 
-PLUTO = ("pluto-smart", "pluto-max", "pluto-min")
-ROUNDS = 11
+CHECK_EXTENTS = (17, 23, 19, 29, 13, 21)
+"""Sizes for ``--check`` when nothing else is known: small, unequal, no multiples of vectors."""
 
 
 @dataclass(frozen=True)
 class Request:
-    """What the user asked for. ``schedule``: "", original, parallel, pluto or a script's path."""
+    """What the user asked for. ``schedule``: auto, original, parallel, pluto or a script's path."""
 
-    schedule: str = ""
+    schedule: str = "auto"
     fp: str = "strict"
     measure: int = 0
     check: bool = False
     sizes: Mapping[str, int] = field(default_factory=dict)
 
 
-class Choice(Protocol):
-    """A schedule for one region."""
-
-    @property
-    def state(self) -> State: ...
-
-    @property
-    def script(self) -> str: ...
-
-    def explain(self) -> str: ...
-
-
-@dataclass(frozen=True)
-class Chosen:
-    """A :class:`Choice` as data."""
-
-    name: str
-    state: State
-    script: str
-    notes: tuple[str, ...] = ()
-
-    def explain(self) -> str:
-        """The schedule's name and script, its loops, and what was measured."""
-        tree = show_tree(self.state.tree)
-        steps = self.script.rstrip() or "(no step: the original order)"
-        return "\n".join([f"schedule {self.name}:", steps, "loops:", tree, *self.notes])
-
-
 Optimizer = Callable[[Scop, Request, config.Settings], Choice]
 
 
-def optimize_scop(scop: Scop, request: Request, settings: config.Settings) -> Chosen:
-    """The schedule that the request asks for.
+def optimize_scop(scop: Scop, request: Request, settings: config.Settings) -> Choice:
+    """The schedule that the request asks for, measured and checked where it says so.
 
     Raises:
         SettingError: a size that measuring needs is missing.
-        ScheduleError: a script that does not fit the program.
+        ScheduleError: a script that does not fit the program, or is not legal.
+        CheckFailed: ``check`` found a difference.
     """
     state = State.start(scop, request.fp)
+    analysis = Analysis(max_operations=settings.isl_max_operations)
     builder = Builder.detect(settings)
-    simd = builder.machine.simd_bytes or 16
-    if request.schedule not in ("", "original", "parallel", "pluto"):
-        chosen = _from_file(state, request.schedule)
+    if request.measure and request.schedule == "auto":
+        trial = Trial(scop, known_sizes(scop, request.sizes), builder)
+        found = candidates(state, analysis, builder.machine)
+        choice = measured(
+            found, request.measure, trial.kernel, lambda k: k.bind(*trial.data()).seconds
+        )
     else:
-        chosen = _from_seeds(state, request, simd)
-    if request.measure:
-        found = seeds.candidates(state, simd)[: request.measure + 1]
-        candidates = [Chosen(s.name, s.state, s.script) for s in found]
-        if chosen.state.tree not in [c.state.tree for c in candidates]:
-            candidates.append(chosen)
-        chosen = Trial(scop, request, builder).fastest(candidates)
+        named = request.schedule in NAMED
+        text = request.schedule if named else read_script(request.schedule)
+        choice = choose(state, analysis, builder.machine, text)
     if request.check:
-        Trial(scop, request, builder).check(chosen)
-    return chosen
+        Trial(scop, check_sizes(scop, request.sizes), builder).check(choice.seed, original(state))
+    return choice
 
 
-def _from_file(state: State, path: str) -> Chosen:
+def read_script(path: str) -> str:
+    """The text of a schedule script. Raises ScriptError when it cannot be read."""
     try:
-        text = Path(path).read_text()
+        return Path(path).read_text()
     except OSError as error:
         raise ScriptError(
-            f"--schedule {path}: neither original, parallel nor pluto, and no script can be "
-            f"read there ({error.strerror or error})"
+            f"--schedule {path}: neither {', '.join(NAMED)} nor a file that can be read "
+            f"({error.strerror or error})"
         ) from error
-    return Chosen(Path(path).name, scripts.replay(state, text), text)
-
-
-def _from_seeds(state: State, request: Request, simd: int) -> Chosen:
-    if request.schedule == "original":
-        return Chosen("original", state, "")
-    found = {s.name: s for s in seeds.candidates(state, simd)}
-    order = ("parallel",) if request.schedule == "parallel" else (*PLUTO, "parallel")
-    for name in (*order, "original"):
-        if name in found:
-            return Chosen(name, found[name].state, found[name].script)
-    return Chosen("original", state, "")
 
 
 def generate(state: State, settings: config.Settings, simd_bytes: int) -> tuple[str, str]:
@@ -130,9 +93,8 @@ def generate(state: State, settings: config.Settings, simd_bytes: int) -> tuple[
 class Trial:
     """A region compiled alone and run on random data of given sizes."""
 
-    def __init__(self, scop: Scop, request: Request, builder: Builder) -> None:
-        self.scop, self.builder, self.fp = scop, builder, request.fp
-        self.sizes = known_sizes(scop, request.sizes)
+    def __init__(self, scop: Scop, sizes: Mapping[str, int], builder: Builder) -> None:
+        self.scop, self.sizes, self.builder = scop, sizes, builder
         self.signature = self._signature()
 
     def _signature(self) -> Signature:
@@ -156,68 +118,37 @@ class Trial:
             elif p.kind == "scalar":
                 values.append(1.25 if p.dtype in FLOATS else 3)
             elif p.dtype in FLOATS:
-                array = random.uniform(0.5, 1.5, shape).astype(p.dtype)
+                array = random.uniform(0.5, 1.5, shape)
                 if array.ndim == 2 and array.shape[0] == array.shape[1]:
                     # Solvers and factorisations need a well-conditioned matrix.
                     np.fill_diagonal(array, array.shape[0] + 1.0)
-                values.append(np.ascontiguousarray(array))
+                values.append(np.array(array, p.dtype))
             else:
                 high = 2 if p.dtype == "bool" else 4
-                values.append(np.ascontiguousarray(random.integers(0, high, shape), p.dtype))
+                values.append(np.array(random.integers(0, high, shape), p.dtype))
         return values
 
-    def kernel(self, chosen: Chosen) -> Any:
-        source = self.builder.source(chosen.state, self.signature)
-        return self.builder.kernel(self.signature, source, chosen.script)
+    def kernel(self, seed: Seed) -> Kernel:
+        source = self.builder.source(seed.state, self.signature)
+        return self.builder.kernel(self.signature, source, seed.script)
 
-    def outputs(self, chosen: Chosen) -> dict[str, Any]:
+    def outputs(self, seed: Seed) -> dict[str, Any]:
         values = self.data()
-        self.kernel(chosen)(*values)
-        live = {a.name for a in self.scop.arrays if a.live_out}
+        self.kernel(seed)(*values)
+        live = {a.name for a in self.scop.arrays if a.live_out} & self.scop.written
         names = [p.name for p in self.signature.parameters]
         return {n: v for n, v in zip(names, values, strict=True) if n in live}
 
-    def original(self) -> Chosen:
-        return Chosen("original", State.start(self.scop, self.fp), "")
-
-    def check(self, chosen: Chosen, expected: Mapping[str, Any] | None = None) -> None:
-        """Compare with the original order. Raises PerfkitError naming the first difference."""
-        expected = self.outputs(self.original()) if expected is None else expected
-        for name, value in self.outputs(chosen).items():
+    def check(self, seed: Seed, base: Seed) -> None:
+        """Compare with the original order. Raises CheckFailed naming the array that differs."""
+        expected = self.outputs(base)
+        for name, value in self.outputs(seed).items():
             tolerance = 1e-3 if value.dtype == np.float32 else 1e-8
             if not np.allclose(value, expected[name], rtol=tolerance, equal_nan=True):
-                raise PerfkitError(
-                    f"{self.scop.name}: schedule {chosen.name} gives another {name} than the "
-                    "original order; this is a bug, please report it with the schedule"
+                raise CheckFailed(
+                    f"{self.scop.name}: {name} differs from the original order under schedule "
+                    f"{seed.name} at sizes {dict(self.sizes)}: please report this with the script"
                 )
-
-    def fastest(self, candidates: Sequence[Chosen]) -> Chosen:
-        """The fastest by interleaved measuring; one that does not work is left out."""
-        expected = self.outputs(self.original())
-        working: list[Chosen] = []
-        calls: list[Callable[[], float]] = []
-        notes: list[str] = []
-        for candidate in candidates:
-            try:
-                self.check(candidate, expected)
-                calls.append(self.kernel(candidate).bind(*self.data()).seconds)
-                working.append(candidate)
-            except PerfkitError as error:
-                notes.append(f"measured {candidate.name}: left out: {error}")
-        samples = measure.interleaved(calls, ROUNDS, keep=(0,))
-        for candidate, sample in zip(working, samples, strict=True):
-            if sample.seconds:
-                notes.append(f"measured {candidate.name}: {sample.minimum * 1e3:.3f} ms")
-        best = min(
-            range(len(working)),
-            key=lambda k: samples[k].median if samples[k].seconds else float("inf"),
-        )
-        # A tie is no reason to change the program.
-        base, top = samples[0], samples[best]
-        if best and base.seconds and top.median > 0.98 * base.median:
-            best = 0
-        won = working[best]
-        return Chosen(won.name, won.state, won.script, tuple(notes))
 
 
 def known_sizes(scop: Scop, given: Mapping[str, int]) -> dict[str, int]:
@@ -229,8 +160,7 @@ def known_sizes(scop: Scop, given: Mapping[str, int]) -> dict[str, int]:
     sizes: dict[str, int] = {}
     missing: list[str] = []
     for name in scop.parameters:
-        limit = _largest(scop, name)
-        value = given.get(name, limit)
+        value = given.get(name, _largest(scop, name))
         if value is None:
             missing.append(name)
         else:
@@ -238,11 +168,30 @@ def known_sizes(scop: Scop, given: Mapping[str, int]) -> dict[str, int]:
     if missing:
         pairs = " ".join(f"--size {n}=1000" for n in missing)
         raise SettingError(
-            f"{scop.name}: measuring and checking need values for {', '.join(missing)}: add {pairs}"
+            f"{scop.name}: measuring needs values for {', '.join(missing)}: add {pairs}"
         )
+    return _allowed(scop, sizes)
+
+
+def check_sizes(scop: Scop, given: Mapping[str, int]) -> dict[str, int]:
+    """Values for ``--check``: those given, small ones for the rest."""
+    sizes: dict[str, int] = {}
+    for k, name in enumerate(scop.parameters):
+        limit = _largest(scop, name)
+        small = CHECK_EXTENTS[k % len(CHECK_EXTENTS)]
+        sizes[name] = given.get(name, small if limit is None else min(small, limit))
+    if not given and not scop.context.contains(sizes):
+        sizes = {n: min(max(CHECK_EXTENTS), _largest(scop, n) or 29) for n in scop.parameters}
+    return _allowed(scop, sizes)
+
+
+def _allowed(scop: Scop, sizes: dict[str, int]) -> dict[str, int]:
     if not scop.context.contains(sizes):
         values = ", ".join(f"{n}={v}" for n, v in sizes.items())
-        raise SettingError(f"{scop.name}: the program does not allow {values}: {scop.context}")
+        raise SettingError(
+            f"{scop.name}: the program is not for sizes {values} (it needs {scop.context}); "
+            "give others with --size"
+        )
     return sizes
 
 
@@ -255,3 +204,6 @@ def _largest(scop: Scop, name: str) -> int | None:
             return None
         bounds.append(min(limits))
     return max(bounds, default=None)
+
+
+__all__ = ["Choice", "Optimizer", "Request", "Trial", "generate", "optimize_scop"]

@@ -135,7 +135,8 @@ class _Block:
 
     def lines(self) -> list[str]:
         pad = self.indent()
-        own = [*self.comment(), "{", *("  " + line for line in self.setup())]
+        head = [*self.comment(), "{", *("  " + line for line in self.static_asserts())]
+        own = ["  " + line for line in self.setup()]
         if self.tests:
             own.append("  if (" + " &&\n      ".join(self.tests) + ")")
         own.append("  do {")
@@ -145,18 +146,12 @@ class _Block:
             own.append(f"    {PREFIX}done = 1;")
         own.append("  } while (0);")
         text = [pad + line if line else "" for entry in own for line in entry.split("\n")]
-        text = self.protected(text)
+        text = [*(pad + line for line in head), *_guarded(self.macros, text)]
         if self.fallback:
             text.append(f"{pad}  if (!{PREFIX}done) {{")
             text += self.original.replace("\r\n", "\n").removesuffix("\n").split("\n")
             text.append(f"{pad}  }}")
         return [*text, pad + "}"]
-
-    def protected(self, text: list[str]) -> list[str]:
-        """Switch the program's macros off where generated names would be taken for them."""
-        opening = next(k for k, line in enumerate(text) if line.strip() == "{") + 1
-        head = [f"{text[opening - 1][:-1]}  {line}" for line in self.static_asserts()]
-        return [*text[:opening], *head, *_guarded(self.macros, text[opening:])]
 
     def indent(self) -> str:
         for line in self.original.split("\n"):

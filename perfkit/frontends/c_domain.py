@@ -131,7 +131,7 @@ class Surveyor:
                 isl.Set.from_basic_set(piece)
                 for piece in context.subtract(bad).coalesce().get_basic_sets()
             ]
-            for least in (LARGE, 4, 1):
+            for least in (LARGE, 4, 2):
                 for alternative in good:
                     if alternative.intersect(self._from(least)).is_empty():
                         continue

@@ -82,13 +82,15 @@ def load(path: Path, settings: config.Settings, options: Sequence[str]) -> Sourc
         SyntaxProblem: the preprocessor or the parser refuses it, with file and line.
     """
     text = read(path)
-    output = _preprocess(path, settings, options)
-    macros, functions, clean = _split(output)
-    return Source(str(path), text, _parse(clean, str(path)), macros, functions)
-
-
-def _preprocess(path: Path, settings: config.Settings, options: Sequence[str]) -> str:
     compiler = Toolchain.detect(settings).path
+    output = _preprocess(path, settings, options, compiler)
+    macros, functions, clean = _split(output)
+    return Source(str(path), text, _parse(clean, str(path), compiler), macros, functions)
+
+
+def _preprocess(
+    path: Path, settings: config.Settings, options: Sequence[str], compiler: str
+) -> str:
     command = [
         *(compiler, "-E", "-dD", "-nostdinc", "-include", str(STUBS / "perfkit_gnu.h")),
         *(*options, "-idirafter", str(STUBS), "-x", "c", str(path)),
@@ -154,14 +156,38 @@ def _split(output: str) -> tuple[dict[str, str], frozenset[str], str]:
     return macros, frozenset(functions), "\n".join(lines)
 
 
-def _parse(text: str, path: str) -> c_ast.FileAST:
+def _parse(text: str, path: str, compiler: str) -> c_ast.FileAST:
     try:
         return c_parser.CParser().parse(text, path)
     except RecursionError:
         raise SyntaxProblem(Location(path), "syntax", "it is nested too deeply") from None
     except c_parser.ParseError as error:
-        found = _PARSER_MESSAGE.match(str(error))
-        if not found:
-            raise SyntaxProblem(Location(path), "syntax", str(error)) from None
-        where = Location(found[1], int(found[2]))
-        raise SyntaxProblem(where, "syntax", f"cannot be parsed, {found[3].strip()}") from None
+        where, why = _place(str(error), path)
+        if not where.line:
+            # The parser sometimes forgets the line; the compiler does not.
+            where, why = _compiler_says(text, compiler) or (where, why)
+        raise SyntaxProblem(where, "syntax", f"cannot be parsed: {why}") from None
+
+
+def _place(message: str, path: str) -> tuple[Location, str]:
+    found = _PARSER_MESSAGE.match(message)
+    if found:
+        return Location(found[1], int(found[2])), found[3].strip()
+    return Location(path), message.removeprefix(f"{path}:").strip()
+
+
+def _compiler_says(text: str, compiler: str) -> tuple[Location, str] | None:
+    try:
+        done = subprocess.run(
+            [compiler, "-fsyntax-only", "-w", "-x", "cpp-output", "-"],
+            input=text.encode("latin-1"),
+            capture_output=True,
+            timeout=30,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    for line in done.stderr.decode("utf-8", "replace").splitlines():
+        found = _DIAGNOSTIC.match(line)
+        if found:
+            return Location(found[1], int(found[2])), found[3]
+    return None

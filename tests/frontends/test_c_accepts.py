@@ -64,7 +64,8 @@ LOOPS = {
 }
 
 STATEMENTS = {
-    "compound": "for (int i = 0; i < n; i++) { A[i][0] += 2; A[i][1] -= 1; A[i][2] *= 3; A[i][3] /= 4; }",
+    "compound": "for (int i = 0; i < n; i++) { A[i][0] += 2; A[i][1] -= 1; A[i][2] *= 3; "
+    "A[i][3] /= 4; }",
     "increment": "for (int i = 0; i < n; i++) { A[i][0]++; --A[i][1]; }",
     "chain": "for (int i = 0; i < n; i++) A[i][0] = B[i][0] = i + 1;",
     "comma": "for (int i = 0; i < n; i++) A[i][0] = 1, B[i][0] = A[i][0] + i;",
@@ -87,14 +88,16 @@ STATEMENTS = {
     "comment": "for (int i = 0; i < n; i++) A[i][0] = i; /* a * b */ // c",
     "half of n": "for (int i = 0; i < n / 2; i++) A[2 * i][0] = A[2 * i + 1][0];",
     "division in subscript": "for (int i = 0; i < n; i++) A[i / 2][i % 2] = i;",
-    "bool": "bool any = false; for (int i = 0; i < n; i++) any = any || A[i][0] > 1; A[0][0] = any;",
+    "bool": "bool any = false; for (int i = 0; i < n; i++) any = any || A[i][0] > 1; "
+    "A[0][0] = any;",
 }
 
 VALUES = {
     "int division": "A[0][0] = n / 2; A[0][1] = -n / 2; A[0][2] = n % 3; A[0][3] = -n % 3;",
     "int of float": "for (int i = 0; i < n; i++) A[i][0] = (int)B[i][0];",
     "float literal": "for (int i = 0; i < n; i++) A[i][0] = B[i][0] * 0.1f;",
-    "float arithmetic": "for (int i = 0; i < n; i++) { float t = B[i][0]; A[i][0] = t * t + 0.1f; }",
+    "float arithmetic": "for (int i = 0; i < n; i++) { float t = B[i][0]; "
+    "A[i][0] = t * t + 0.1f; }",
     "float and double": "for (int i = 0; i < n; i++) { float t = B[i][0]; A[i][0] = t * 0.1; }",
     "unsigned": "for (int i = 0; i < n; i++) { unsigned u = i; A[i][0] = u - 3u > 5u; }",
     "char": "for (int i = 0; i < n; i++) { signed char c = 40 * i; A[i][0] = c; }",
@@ -110,7 +113,8 @@ VALUES = {
     "max macro": "for (int i = 0; i < n; i++) A[i][0] = B[i][0] > B[i][1] ? B[i][0] : B[i][1];",
     "hexadecimal": "A[0][0] = 0x1F + 017 + 'a' + 10u + 3L;",
     "sizeof": "A[0][0] = sizeof(double) + sizeof(int);",
-    "index as value": "for (int i = 0; i < n; i++) for (int j = 0; j < n; j++) A[i][j] = i * j + n;",
+    "index as value": "for (int i = 0; i < n; i++) for (int j = 0; j < n; j++) "
+    "A[i][j] = i * j + n;",
     "negative zero": "for (int i = 0; i < n; i++) A[i][0] = -0.0 * i;",
     "INT_MAX": "A[0][0] = INT_MAX; A[0][1] = M_PI; A[0][2] = UINT64_MAX;",
 }
@@ -259,7 +263,8 @@ class TestDelinearization:
     def test_cube_with_halo(self, tmp_path: Path) -> None:
         source = wrap(
             "for (int i = 1; i <= n; i++) for (int j = 1; j <= m; j++) for (int k = 1; k <= p; k++)"
-            " A[(i * (m + 2) + j) * (p + 2) + k] += A[((i - 1) * (m + 2) + j + 1) * (p + 2) + k - 1];",
+            " A[(i * (m + 2) + j) * (p + 2) + k] +="
+            " A[((i - 1) * (m + 2) + j + 1) * (p + 2) + k - 1];",
             "int n, int m, int p, double *A",
         )
         arguments = {"n": 2, "m": 3, "p": 4, "A": matrix(4 * 5 * 6)}
