@@ -152,8 +152,12 @@ class Measurement:
         return worker
 
     def _load(self, worker: Worker, candidate: Candidate) -> dict[str, Any]:
-        spec = {"program": self.job.program.name, "dataset": self.options.dataset}
-        spec |= {"seed": self.options.seed, **candidate.spec}
+        spec = {
+            "program": self.job.program.name,
+            "dataset": self.options.dataset,
+            "seed": self.options.seed,
+            **candidate.spec,
+        }
         facts: dict[str, Any] = worker.ask(self.options.timeout, "load", **spec)["facts"]
         return facts
 
@@ -179,7 +183,7 @@ class Measurement:
             self.row.missing.update(made.missing)
         if self.options.ours:
             options = self.options
-            spec = {"kind": "perfkit", "schedule": options.schedule, "fp": options.fp}
+            spec: dict[str, Any] = {"kind": OURS, "schedule": options.schedule, "fp": options.fp}
             spec |= {"measure": options.measured, "threads": options.threads}
             found.append(Candidate(OURS, OURS, spec))
         return found

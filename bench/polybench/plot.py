@@ -81,6 +81,7 @@ def draw(run: Run, path: Path) -> None:
     settings, cpu = run.settings, run.machine["cpu"]
     axes.set_xlabel("times faster than gcc -O3 -march=native (log scale)")
     axes.set_title(f"{settings['dataset']}, {settings['threads']} threads, {cpu}", fontsize=9)
-    figure.legend(loc="outside lower center", ncols=4, fontsize=8, frameon=False)
+    if axes.get_legend_handles_labels()[0]:
+        figure.legend(loc="outside lower center", ncols=4, fontsize=8, frameon=False)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=120)
