@@ -55,6 +55,10 @@ class Locality:
                 total += share * STRIDED
         return total / weight if weight else 0.0
 
+    def stands_still(self, loop: str) -> bool:
+        """Do the loops outside leave a single iteration, as far as the accesses tell?"""
+        return all(w.is_invariant for w in self.by_loop.get(loop, ()))
+
     def suits_lanes(self, loop: str) -> bool:
         """Do writes go to neighbours, and most loads come from neighbours or one element?"""
         found = self.by_loop.get(loop, ())

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from itertools import permutations
 
 from perfkit.ir.tree import Loop, Node, Sequence, depth_of, find_loop, loops, statements
 from perfkit.schedule import legality
@@ -24,6 +25,9 @@ from perfkit.schedule.transforms import (
     Wavefront,
     tile_name,
 )
+
+MOST_ORDERED = 3
+"""Up to so many statements all textual orders are tried when a loop is distributed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,18 +180,29 @@ def _vectorize(steps: Steps, loop: Loop, simd_bytes: int, locality: Locality) ->
         return
     if not isinstance(loop.body, Sequence):
         return
-    trial = steps.copy()
     known = loop_names(steps.tree)
-    if not trial.attempt(Distribute(loop.name)):
-        # The scheduler leaves the textual order open where the loops order everything.
-        position = {s.name: k for k, s in enumerate(steps.state.scop.statements)}
-        names = sorted((label(c) for c in loop.body.children), key=position.__getitem__)
-        if not trial.attempt(Reorder(*names), Distribute(loop.name)):
-            return
+    trial = _distributed(steps, loop.name, loop.body)
+    if trial is None:
+        return
     parts = [loop.name, *sorted(loop_names(trial.tree) - known)]
     locality = Locality.of(trial.state.scop, trial.tree)
-    if all(_lanes_step(trial, part, simd_bytes, locality) for part in parts):
+    moving = [part for part in parts if not locality.stands_still(part)]
+    if moving and all(_lanes_step(trial, part, simd_bytes, locality) for part in moving):
         steps.reset(trial)
+
+
+def _distributed(steps: Steps, loop: str, body: Sequence) -> Steps | None:
+    """The loop cut into one per child, in the first textual order that allows it."""
+    names = [label(c) for c in body.children]
+    # The scheduler leaves the textual order open where the loops order everything.
+    orders = permutations(names) if len(names) <= MOST_ORDERED else [tuple(names)]
+    for order in orders:
+        trial = steps.copy()
+        if list(order) != names and not trial.attempt(Reorder(*order)):
+            continue
+        if trial.attempt(Distribute(loop)):
+            return trial
+    return None
 
 
 def _lanes_step(steps: Steps, name: str, simd_bytes: int, locality: Locality) -> bool:

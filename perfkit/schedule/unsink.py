@@ -11,7 +11,7 @@ from dataclasses import replace
 
 from perfkit.analysis.dependences import Dependences
 from perfkit.ir.affine import Affine
-from perfkit.ir.tree import Loop, Node, Sequence, loops, restrict, statements
+from perfkit.ir.tree import Loop, Node, Sequence, enclosing, find_loop, loops, restrict, statements
 from perfkit.schedule import legality
 from perfkit.schedule.base import replace_node, tidy
 
@@ -21,13 +21,14 @@ def unsink(deps: Dependences, tree: Node) -> Node:
     iterators = {s.name: frozenset(s.iterators) for s in deps.scop.statements}
     tree = tidy(tree)
     for name in [loop.name for loop in reversed(loops(tree))]:
-        for statement in iterators:
-            path = _path(tree, name)
-            loop = path[-1]
+        for statement, _ in find_loop(tree, name).schedule:
+            loop = find_loop(tree, name)
             schedule = dict(loop.schedule)
             if statement not in schedule or len(schedule) == 1:
                 continue
-            if not _single(schedule[statement], statement, path[:-1], iterators[statement]):
+            outer = enclosing(tree, statement)
+            outer = outer[: [x.name for x in outer].index(name)]
+            if not _single(schedule[statement], statement, outer, iterators[statement]):
                 continue
             keep = restrict(loop.body, frozenset([statement]))
             rest = restrict(loop.body, frozenset(schedule) - {statement})
@@ -44,14 +45,9 @@ def unsink(deps: Dependences, tree: Node) -> Node:
     return tree
 
 
-def _path(tree: Node, name: str) -> list[Loop]:
-    """The loops from the root to the named one."""
-    return [
-        loop for loop in loops(tree) if loop.name == name or name in {x.name for x in loops(loop)}
-    ]
-
-
-def _single(value: Affine, statement: str, outer: list[Loop], iterators: frozenset[str]) -> bool:
+def _single(
+    value: Affine, statement: str, outer: tuple[Loop, ...], iterators: frozenset[str]
+) -> bool:
     """Is the loop's value fixed for the statement once the outer loops are?"""
     fixed: set[str] = set()
     for loop in outer:
