@@ -26,7 +26,9 @@ def seeds_of(name: str, fp: str = "strict") -> dict[str, Seed]:
     return {s.name: s for s in candidates(State.start(SCOPS[name], fp), 32)}
 
 
-@pytest.mark.parametrize("name", [*SCOPS])
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=pytest.mark.slow) if n == "floyd" else n for n in SCOPS]
+)
 def test_every_seed_is_correct_and_replays(name: str) -> None:
     scop = SCOPS[name]
     found = candidates(State.start(scop), 32)
