@@ -187,9 +187,8 @@ def _show(name: str, script: str, error: float, old: float, new: float) -> bool:
     _say(textwrap.indent(script.strip() or "kept as it was", " " * 6))
     verdict = "checked" if error <= TOLERANCE else "WRONG"
     _say(f"   {verdict}: max relative error {error:.1e}")
-    _say(
-        f"   {old:.4f} s -> {new:.4f} s: {old / new:.1f}x the speed of the original, {' '.join(FLAGS)}"
-    )
+    faster = f"{old / new:.1f}x the speed of the original"
+    _say(f"   {old:.4f} s -> {new:.4f} s: {faster}, {' '.join(FLAGS)}")
     return error <= TOLERANCE
 
 

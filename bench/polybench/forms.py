@@ -75,7 +75,8 @@ def _name(parameter: str) -> str:
 def _restrict(parameter: str) -> str:
     if "restrict" in parameter:
         return parameter
-    if "*" in parameter:
+    # A product in an array bound is no pointer.
+    if "*" in parameter.partition("[")[0]:
         return re.sub(r"\*\s*(?=\w+\)?)", "*restrict ", parameter, count=1)
     return parameter.replace("[", "[restrict ", 1)
 
