@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 
+from perfkit.codegen.binding import need_binding
 from perfkit.codegen.ctext import C_TYPES, Helpers, Registers, Writer
 from perfkit.codegen.nodes import (
     For,
@@ -29,7 +30,11 @@ _OPENMP = {"add": "+", "mul": "*", "and": "&", "or": "|", "xor": "^", "min": "mi
 class BlockWriter:
     """Writes nodes as indented lines; one comment names each statement where it starts."""
 
-    def __init__(self, scop: Scop, helpers: Helpers, names: Mapping[str, str]) -> None:
+    def __init__(
+        self, scop: Scop, helpers: Helpers, names: Mapping[str, str], threads: int = 0
+    ) -> None:
+        """``threads`` of parallel regions; 0 leaves the number to OpenMP."""
+        self.threads = threads
         self.scop = scop
         self.statements: Mapping[str, Statement] = scop.by_name()
         self.helpers = helpers
@@ -62,18 +67,30 @@ class BlockWriter:
                     return self.lines(node.body, registers, depth)
                 head = f"{pad}if ({self.writer.condition(node.condition)}) {{"
                 return [head, *self.lines(node.body, registers, depth + 1), f"{pad}}}"]
+            case Region(kind="parallel"):
+                return self._parallel(node, registers, depth)
             case Region():
-                what = f"#pragma omp {node.kind}"
                 body = self.lines(node.body, registers, depth + 1)
-                shared = [
-                    f"{pad}{C_TYPES[r.dtype]} {r.name};"
-                    for n in walk(node) if isinstance(n, For) for r in n.combined
-                ] if node.kind == "parallel" else []  # fmt: skip
-                block = [f"{pad}{what}", f"{pad}{{", *body, f"{pad}}}"]
-                return block if not shared else [f"{pad}{{", *shared, *block, f"{pad}}}"]
+                return [f"{pad}#pragma omp {node.kind}", f"{pad}{{", *body, f"{pad}}}"]
             case Let() | Scope():
                 return [f"{pad}{{", *self._open(node, registers, depth + 1), f"{pad}}}"]
         raise TypeError(type(node).__name__)
+
+    def _parallel(self, region: Region, registers: Registers, depth: int) -> list[str]:
+        """A parallel region: its threads bound to cores, its shared results declared before."""
+        pad, inner = _INDENT * depth, _INDENT * (depth + 1)
+        need_binding(self.helpers)
+        shared = [
+            f"{inner}{C_TYPES[r.dtype]} {r.name};"
+            for n in walk(region) if isinstance(n, For) for r in n.combined
+        ]  # fmt: skip
+        clause = f" num_threads({self.threads})" if self.threads else ""
+        return [
+            f"{pad}{{", f"{inner}const int home = perfkit_here();", *shared,
+            f"{inner}#pragma omp parallel{clause}", f"{inner}{{",
+            f"{inner}{_INDENT}perfkit_bind(home);",
+            *self.lines(region.body, registers, depth + 2), f"{inner}}}", f"{pad}}}",
+        ]  # fmt: skip
 
     def _open(self, node: Let | Scope, registers: Registers, depth: int) -> list[str]:
         """The declarations and statements of a block, without its braces."""

@@ -112,7 +112,7 @@ def generate_region(
         if array.local and not array.rank and array.name in used:
             lines.append(f"{C_TYPES[array.dtype]} {array.name} = 0;")
     lines += _allocations(heap, writer, on_failure)
-    blocks = BlockWriter(scop, helpers, options.names)
+    blocks = BlockWriter(scop, helpers, options.names, options.target.threads)
     lines += blocks.lines(nodes, Registers({}), 0)
     lines += [f"free({a.name});" for a in reversed(heap)]
     includes = ["#include <math.h>", "#include <stdint.h>"]

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A CPU with ``simd_bytes``-wide vectors; ``threads`` is what the caller intends to use."""
+    """A CPU with ``simd_bytes``-wide vectors; ``threads`` 0 leaves their number to OpenMP."""
 
     simd_bytes: int = 16
-    threads: int = 1
+    threads: int = 0
