@@ -18,12 +18,13 @@ from perfkit.codegen.ast import lower
 from perfkit.codegen.blocks import BlockWriter
 from perfkit.codegen.ctext import C_TYPES, Helpers, Registers, Writer
 from perfkit.codegen.localize import localize
-from perfkit.codegen.nodes import Node
+from perfkit.codegen.nodes import Extreme, Node
 from perfkit.codegen.parallel import Reducer, parallelize, settle
 from perfkit.codegen.promote import Promoter
 from perfkit.codegen.target import Target
 from perfkit.codegen.vector import Expander
 from perfkit.ir import tree as trees
+from perfkit.ir.affine import Affine
 from perfkit.ir.isl import Polyhedra, budget_errors
 from perfkit.ir.scop import Array, Scop
 from perfkit.runtime.signature import Signature
@@ -127,7 +128,12 @@ def _allocations(heap: list[Array], writer: Writer, on_failure: str) -> list[str
     for k, array in enumerate(heap):
         c = C_TYPES[array.dtype]
         inner = "".join(f"[{writer.affine(e)}]" for e in array.shape[1:])
-        count = " * ".join(f"(size_t)({writer.affine(e)})" for e in array.shape)
+        # Where nothing runs an extent may be negative.
+        count = " * ".join(
+            f"(size_t){writer.bound(Extreme('max', (e, Affine.constant(1))))}"
+            if not e.is_constant else str(max(1, e.const))
+            for e in array.shape
+        )  # fmt: skip
         pointer = f"(*restrict {array.name}){inner}" if inner else f"*restrict {array.name}"
         lines.append(f"{c} {pointer} = malloc(sizeof({c}) * {count} + 64);")
         undo = "".join(f"free({a.name}); " for a in reversed(heap[:k]))

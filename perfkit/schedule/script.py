@@ -26,6 +26,7 @@ from perfkit.ir.tree import parse_affine
 from perfkit.schedule import legality
 from perfkit.schedule.base import TreeTransform
 from perfkit.schedule.expand import Expand, Privatize
+from perfkit.schedule.flow import preserves_flow
 from perfkit.schedule.relayout import Relayout
 from perfkit.schedule.split import Split
 from perfkit.schedule.state import State, Transform
@@ -237,6 +238,7 @@ def replay(
             raise ScriptError(f"script {where} {number}: {step}: {error}") from None
     if any(not isinstance(step, TreeTransform) for _, step in numbered):
         legality.check_final(analysis, state)
+        preserves_flow(state.original, state)
     return state
 
 

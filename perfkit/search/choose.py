@@ -7,13 +7,14 @@ from dataclasses import dataclass, field
 
 from perfkit import log
 from perfkit.analysis.dependences import Analysis
-from perfkit.errors import CompileError, InternalError, ScheduleError
+from perfkit.errors import BudgetExceeded, CompileError, InternalError, ScheduleError
 from perfkit.runtime.kernel import Kernel
 from perfkit.runtime.machine import Machine
 from perfkit.runtime.measure import Samples, interleaved
-from perfkit.schedule import script
+from perfkit.schedule import pluto, script, seeds
 from perfkit.schedule.seeds import Seed
 from perfkit.schedule.state import State
+from perfkit.schedule.steps import Steps
 from perfkit.search.candidates import candidates
 
 NAMED = ("auto", "original", "parallel", "pluto")
@@ -48,24 +49,32 @@ def choose(state: State, analysis: Analysis, machine: Machine, schedule: str) ->
     """
     if schedule == "original":
         return Choice(Seed("original", (), state))
-    if schedule in NAMED:
+    if schedule == "auto":
         found = candidates(state, analysis, machine)
-        rows = tuple(Row(s.name, len(s.steps)) for s in found)
-        return Choice(_named(found, schedule), rows)
+        return Choice(found[0], tuple(Row(s.name, len(s.steps)) for s in found))
+    if schedule in NAMED:
+        return Choice(_named(state, analysis, machine.simd_bytes or 16, schedule))
     steps = script.parse(schedule)
     return Choice(Seed("script", steps, script.replay(state, steps, analysis)))
 
 
-def _named(found: Sequence[Seed], name: str) -> Seed:
-    if name == "auto":
-        return found[0]
-    prefixes = {"parallel": ("parallel",), "pluto": ("pluto-smart", "pluto-max", "pluto-min")}
-    for prefix in prefixes[name]:
-        for suffix in ("-expanded", ""):
-            for seed in found:
-                if seed.name == prefix + suffix:
-                    return seed
-    return next(s for s in found if s.name == "original")
+def _named(state: State, analysis: Analysis, simd_bytes: int, name: str) -> Seed:
+    """One model-free schedule, on expanded temporaries where that is possible."""
+    start = Steps(state, analysis)
+    for prepare in (seeds.expanded, Steps.copy):
+        try:
+            base = prepare(start)
+            if name == "parallel":
+                steps = seeds.parallel(base, simd_bytes)
+            else:
+                order = pluto.schedule(base.dependences, pluto.Options("smart"))
+                steps = seeds.tiled(base, order, simd_bytes, seeds.Sizes())
+        except (BudgetExceeded, ScheduleError) as error:
+            log.get("search").info("%s: %s", name, error)
+        else:
+            return Seed(name, steps.done, steps.state)
+    log.get("search").warning("%s: no such schedule was found; the original order is kept", name)
+    return seeds.original(state)
 
 
 def measured(
