@@ -20,7 +20,7 @@ from perfkit.codegen.rewrite import (
     rewrite,
     write_atomically,
 )
-from perfkit.errors import PerfkitError, SettingError, SourceFileError
+from perfkit.errors import BudgetExceeded, PerfkitError, SettingError, SourceFileError
 from perfkit.frontends.c import CFile, CRegion, parse_file
 from perfkit.runtime.build import Toolchain
 from perfkit.runtime.machine import Machine
@@ -124,7 +124,10 @@ def _optimize(
 ) -> tuple[_Outcome, Replacement | None]:
     if region.scop is None:
         return _Outcome(region, "refused", str(region.error)), None
-    choice = optimizer(region.scop, request, settings)
+    try:
+        choice = optimizer(region.scop, request, settings)
+    except BudgetExceeded as error:
+        return _Outcome(region, "refused", f"{region.location}: region: {error}"), None
     state = choice.seed.state
     if state.scop == region.scop and state.tree == region.scop.tree:
         return _Outcome(region, "kept", choice=choice), None

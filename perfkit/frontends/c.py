@@ -151,6 +151,7 @@ class _Reading:
 
     def region(self) -> CRegion:
         found, reader = self.found, self.reader
+        self.check_conditionals()
         body = reader.read()
         self.check_loop_variables()
         self.check_declarations()
@@ -190,6 +191,15 @@ class _Reading:
         )
 
     # -- checks ------------------------------------------------------------------------------
+
+    def check_conditionals(self) -> None:
+        for number in range(self.found.first + 1, self.found.last):
+            if re.match(r"\s*#\s*(if|ifdef|ifndef|elif|else)\b", self.lines[number - 1]):
+                raise UnsupportedError(
+                    Location(self.source.path, number),
+                    "conditional compilation",
+                    "the generated code would hold for one of its branches only",
+                )
 
     def check_loop_variables(self) -> None:
         for name in sorted(self.reader.loop_variables):

@@ -236,6 +236,22 @@ def test_regions_of_included_files_are_not_ours(tmp_path: Path) -> None:
     assert parse(tmp_path, '#include "other.h"\nint y;\n').regions == ()
 
 
+def test_conditional_compilation(tmp_path: Path) -> None:
+    source = """void f(double *x) {
+#pragma scop
+  x[0] = 1;
+#ifdef MORE
+  x[1] = 1;
+#endif
+#pragma endscop
+}
+"""
+    error = str(only_region(tmp_path, source).error)
+    assert error.endswith(
+        ":4: conditional compilation: the generated code would hold for one of its branches only"
+    )
+
+
 class TestOverlap:
     def pairs(self, tmp_path: Path, header: str, before: str = "", inside: str = "") -> set[str]:
         source = f"""{before}
