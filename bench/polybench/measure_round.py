@@ -19,6 +19,8 @@ from bench.polybench.results import Result, Row
 from perfkit.runtime import measure
 
 MINIMUM_ROUNDS = 3
+# Only a candidate that takes longer than this may be left out for being far slower than the best.
+STOP_ABOVE = 1.0
 # Ratios to the original that are worth all rounds, so that "not slower" can be said or refused.
 CLOSE = (0.85, 1.2)
 # The tolerance grows to what the original itself needs under other flags, but not beyond this.
@@ -101,7 +103,8 @@ def rounds_for(budget: float, first_seconds: Mapping[str, float], most: int) -> 
     best = min(first_seconds.values())
     once, each = 0.0, 0.0
     for name, seconds in first_seconds.items():
-        if seconds > measure.STOP_RATIO * best and name not in (ORIGINAL, OURS):
+        far = seconds > max(STOP_ABOVE, measure.STOP_RATIO * best)
+        if far and name not in (ORIGINAL, OURS):
             once += seconds
         else:
             each += seconds if seconds > 0.5 else 2 * seconds
@@ -245,7 +248,8 @@ class Measurement:
 
             return once
 
-        keep = [i for i, name in enumerate(names) if name in (ORIGINAL, OURS)]
+        # A short call's first samples say little on a busy machine, and leaving it in costs little.
+        keep = [i for i, name in enumerate(names) if not self._may_be_left_out(name)]
         samples = measure.interleaved(
             [candidate(name) for name in names], rounds, warmup=0, keep=keep
         )
@@ -254,6 +258,10 @@ class Measurement:
             result.seconds += taken.seconds
             result.stopped = result.stopped or taken.stopped
             result.error = taken.error
+
+    def _may_be_left_out(self, name: str) -> bool:
+        first = self.row.results[name].first_seconds or 0.0
+        return name not in (ORIGINAL, OURS) and first > STOP_ABOVE
 
     def _is_close(self) -> bool:
         original, ours = self.row.results[ORIGINAL], self.row.results[OURS]

@@ -46,14 +46,18 @@ def draw(run: Run, path: Path) -> None:
     known = [value for value in ours if value is not None]
     if known:
         bars = [(place, value) for place, value in zip(places, ours, strict=True) if value]
-        axes.barh(
-            [place for place, _ in bars],
-            [value - 1.0 for _, value in bars],
-            left=1.0,
-            height=0.72,
-            color=["#2f6db3" if value >= 1.0 else "#b0413e" for _, value in bars],
-            label=f"perfkit (geomean {geomean(known):.2f}x)",
-        )
+        for faster, colour in ((True, "#2f6db3"), (False, "#b0413e")):
+            chosen = [(place, value) for place, value in bars if (value >= 1.0) == faster]
+            word = f"perfkit ({geomean(known):.2f}x of {len(known)})" if faster else "slower"
+            if chosen or faster:
+                axes.barh(
+                    [place for place, _ in chosen],
+                    [value - 1.0 for _, value in chosen],
+                    left=1.0,
+                    height=0.72,
+                    color=colour,
+                    label=word,
+                )
     for marker, peer in zip(_MARKERS, peers, strict=False):
         found = [(speedup(row, peer), place) for row, place in zip(rows, places, strict=True)]
         points = [(value, place) for value, place in found if value]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import statistics
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -214,6 +215,7 @@ def statements(run: Run) -> list[str]:
         names = ", ".join(text for _, text in behind) or "nowhere"
         said.append(f"a peer is ahead by more than 5 % ({len(behind)} of {len(verdicts)}): {names}")
         said += _not_slower(verdicts)
+        said += _optimizing([row for row, _ in verdicts])
     said += [f"{row.kernel}: {row.error}" for row in run.rows if row.error]
     for name in dict.fromkeys(name for row in run.rows for name in row.results):
         found = [(row, row.results[name]) for row in run.rows if name in row.results]
@@ -246,6 +248,15 @@ def _not_slower(verdicts: Sequence[tuple[Row, Verdict]]) -> list[str]:
     said += [f"  not shown: {', '.join(open_)}"] if open_ else []
     said += [f"  slower: {', '.join(slower)}"] if slower else []
     return said
+
+
+def _optimizing(rows: Sequence[Row]) -> list[str]:
+    """How long perfkit took to decide, generate and compile."""
+    key = "optimize_seconds"
+    took = [(row.results[OURS].facts[key], row.kernel) for row in rows]
+    longest, kernel = max(took)
+    median = statistics.median(seconds for seconds, _ in took)
+    return [f"time to optimize: median {median:.1f} s, longest {longest:.1f} s ({kernel})"]
 
 
 def _missing(run: Run) -> list[str]:

@@ -146,3 +146,5 @@ def test_rounds_for() -> None:
     assert rounds_for(0.0, {"gcc": 100.0}, 11) == 11
     # One that is left out after its first round does not lower the others' rounds.
     assert rounds_for(60.0, {"gcc": 1.0, "perfkit": 0.9, "blas": 30.0}, 11) == 11
+    # A short one never is.
+    assert rounds_for(1.0, {"gcc": 0.001, "blas": 0.05}, 11) == 9

@@ -19,7 +19,7 @@ def make_row(kernel: str, seconds: dict[str, float], rounds: int = 11, **facts: 
     for name, value in seconds.items():
         row.results[name] = Result(name.partition(":")[0], [value] * rounds, difference=0.0)
     if "perfkit" in row.results:
-        row.results["perfkit"].facts = {"schedule": SCRIPT, **facts}
+        row.results["perfkit"].facts = {"schedule": SCRIPT, "optimize_seconds": 0.5, **facts}
     return row
 
 
@@ -135,6 +135,13 @@ def test_not_slower_needs_enough_rounds() -> None:
     assert "1 shown from at least 11 rounds, 1 kept as they were, 1 not shown, 1 slower" in said
     assert "not shown: few 1.00x [1.00, 1.00] from 6 rounds" in said
     assert "slower: slower 0.91x" in said
+
+
+def test_time_to_optimize() -> None:
+    seconds = {"gcc": 1.0, "perfkit": 1.0}
+    run = make_run(make_row("a", seconds), make_row("b", seconds, optimize_seconds=2.5))
+    said = "\n".join(table.statements(run))
+    assert "time to optimize: median 1.5 s, longest 2.5 s (b)" in said
 
 
 def test_bounds_are_left_out_when_there_are_too_few_pairs() -> None:
