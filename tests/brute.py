@@ -16,7 +16,7 @@ from perfkit.ir.scop import Scop, Statement
 from perfkit.ir.tree import Leaf, Loop, Node, Sequence, loops, padded_vectors
 
 Array = np.ndarray[Any, Any]
-MAX_PAIRS = 3_000_000
+MAX_PAIRS = 400_000
 
 
 class TooLarge(Exception):
@@ -118,8 +118,10 @@ class Brute:
     def _pairs(self, fp: str) -> tuple[Array, Array, Array]:
         accesses = self._accesses(fp)
         rank = self.ranks(self.scop.tree)
-        _, element = np.unique(accesses[:, 3:], axis=0, return_inverse=True)
-        element = element.ravel()
+        element = np.zeros(len(accesses), dtype=np.int64)
+        for column in accesses[:, 3:].T:
+            low = column.min(initial=0)
+            element = element * (int(column.max(initial=0) - low) + 1) + (column - low)
         order = np.lexsort((rank[accesses[:, 0]], element))
         accesses, element = accesses[order], element[order]
         cuts = np.flatnonzero(np.diff(element)) + 1
@@ -128,16 +130,18 @@ class Brute:
         for group in np.split(accesses, cuts) if len(accesses) else []:
             if not group[:, 1].any():
                 continue
-            total += len(group) ** 2
+            total += len(group) ** 2 // 2
             if total > MAX_PAIRS:
                 raise TooLarge
             a, b = np.triu_indices(len(group), 1)
             keep = (group[a, 1] | group[b, 1]).astype(bool) & (group[a, 0] != group[b, 0])
             a, b = a[keep], b[keep]
             relaxed = (group[a, 2] >= 0) & (group[a, 2] == group[b, 2])
-            found.append(np.stack([group[a, 0], group[b, 0], relaxed], axis=1))
-        pairs = np.unique(np.concatenate(found), axis=0) if found else np.zeros((0, 3), np.int64)
-        return pairs[:, 0], pairs[:, 1], pairs[:, 2].astype(bool)
+            found.append(((group[a, 0] * self.count) + group[b, 0]) * 2 + relaxed)
+        codes = np.unique(np.concatenate(found)) if found else np.zeros(0, np.int64)
+        pairs = codes // 2
+        count = max(1, self.count)
+        return pairs // count, pairs % count, codes % 2 == 1
 
     # -- questions ---------------------------------------------------------------------------
 

@@ -10,7 +10,9 @@ from concurrent.futures import ProcessPoolExecutor
 
 from tests.fuzz.check import Counts
 from tests.fuzz.plants import PLANTS
-from tests.fuzz.worker import run_safely
+from tests.fuzz.worker import run_chunk
+
+CHUNK = 16
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -19,24 +21,31 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=0, help="seed of the first case")
     parser.add_argument("--jobs", type=int, default=1, help="processes")
     parser.add_argument("--show", type=int, default=3, help="failures to print in full")
+    parser.add_argument("--no-compile", action="store_true", help="skip compiled code")
     parser.add_argument("--plant", choices=sorted(PLANTS), default="", help=argparse.SUPPRESS)
     options = parser.parse_args(argv)
     started = time.monotonic()
     counts, failed = Counts(), 0
-    work = [(seed, options.plant) for seed in range(options.seed, options.seed + options.n)]
+    last = options.seed + options.n
+    work = [
+        (range(first, min(first + CHUNK, last)), options.plant, not options.no_compile)
+        for first in range(options.seed, last, CHUNK)
+    ]
     spawn = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(options.jobs, mp_context=spawn) as pool:
-        for outcome in pool.map(run_safely, work, chunksize=8):
+        for outcome in (o for chunk in pool.map(run_chunk, work) for o in chunk):
             counts.add(outcome.counts)
             if outcome.failures:
                 failed += 1
                 if failed <= options.show:
                     sys.stdout.write(f"\n{outcome.reproducer()}\n")
+                    sys.stdout.flush()
     seconds = time.monotonic() - started
     sys.stdout.write(
         f"{counts.cases} programs, {counts.steps} accepted steps, {counts.refusals} refusals "
         f"({counts.unconfirmed} without a violated pair, {counts.too_large} too large to "
-        f"enumerate), {counts.runs} runs of the oracle; {failed} cases failed; {seconds:.0f} s\n"
+        f"enumerate), {counts.runs} runs of the oracle, {counts.compiled} compiled kernels; "
+        f"{failed} cases failed; {seconds:.0f} s\n"
     )
     return 1 if failed else 0
 

@@ -22,7 +22,9 @@ from tests.fuzz.programs import random_program
 from tests.programs_ir import parse_scop
 
 ACCEPTED_SIZES = (1, 3, 6)
-REFUSED_SIZES = (2, 3, 4, 5, 6, 8, 11, 15, 20, 26, 45, 70)
+_FIRST = (2, 3, 4, 5, 6, 8, 11, 15, 20, 26, 45, 70)
+# Tiles of tiles reach 5 * 5 * 5; a guard near the end may need one particular size.
+REFUSED_SIZES = (*_FIRST, *(n for n in range(7, 131) if n not in _FIRST))
 RUN_SIZE = 5
 TILES = (2, 3, 4, 5)
 
@@ -37,6 +39,7 @@ class Counts:
     unconfirmed: int = 0
     too_large: int = 0
     runs: int = 0
+    compiled: int = 0
 
     def add(self, other: Counts) -> None:
         for name in self.__dataclass_fields__:
@@ -53,6 +56,7 @@ class Outcome:
     fp: str = "strict"
     failures: list[str] = field(default_factory=list)
     counts: Counts = field(default_factory=Counts)
+    state: State | None = None
 
     def reproducer(self) -> str:
         lines = [f"seed {self.seed}, fp={self.fp}", self.text, "script:", self.script]
@@ -68,24 +72,34 @@ class Enumerations:
 
     def at(self, size: int) -> Brute | None:
         if size not in self._made:
+            if any(made is None and smaller < size for smaller, made in self._made.items()):
+                return None
             try:
                 self._made[size] = Brute(self.scop, {"n": size}, self.fp)
             except TooLarge:
                 self._made[size] = None
         return self._made[size]
 
-    def violation(self, tree: Node, sizes: tuple[int, ...]) -> str | None:
-        """The first violated pair at any of the sizes."""
+    def violation(
+        self, tree: Node, sizes: tuple[int, ...], privatised: bool, budget: int = 1_500_000
+    ) -> str | None:
+        """The first violated pair at any of the sizes; None when there is none.
+
+        Raises TooLarge when none was found and some sizes were too large for the budget of pairs.
+        """
+        skipped = False
         for size in sizes:
-            brute = self.at(size)
-            found = brute.violation(tree) if brute else None
+            brute = self.at(size) if budget > 0 else None
+            if brute is None:
+                skipped = True
+                continue
+            budget -= len(brute.source)
+            found = brute.violation(tree, privatised)
             if found:
                 return found
+        if skipped:
+            raise TooLarge
         return None
-
-    def complete(self, sizes: tuple[int, ...]) -> bool:
-        """Were all the sizes small enough to enumerate?"""
-        return all(self.at(size) is not None for size in sizes)
 
 
 def random_arrays(scop: Scop, sizes: dict[str, int], seed: int) -> dict[str, np.ndarray[Any, Any]]:
@@ -120,17 +134,19 @@ def run_case(seed: int, steps: int = 5) -> Outcome:
     outcome.counts.cases = 1
     scop = parse_scop(text)
     brute = Enumerations(scop, fp)
-    analysis = Analysis()
+    privatised = rng.random() < 0.5
+    analysis = Analysis(parallel_reductions=privatised)
     start = State.start(scop, fp)
 
     def refused(state: State, step: TreeTransform) -> None:
         outcome.counts.refusals += 1
         for tree in step.rewrites(state, analysis):
-            if brute.violation(tree, REFUSED_SIZES) is not None:
-                continue
-            if not brute.complete(REFUSED_SIZES):
+            try:
+                found = brute.violation(tree, REFUSED_SIZES, privatised)
+            except TooLarge:
                 outcome.counts.too_large += 1
-            else:
+                continue
+            if found is None:
                 outcome.counts.unconfirmed += 1
                 outcome.failures.append(f"{step} was refused, but reverses no pair")
 
@@ -151,12 +167,16 @@ def run_case(seed: int, steps: int = 5) -> Outcome:
     state = start
     for step in taken:
         state = step.apply(state, analysis)
-        found = brute.violation(state.tree, ACCEPTED_SIZES)
+        try:
+            found = brute.violation(state.tree, ACCEPTED_SIZES, privatised)
+        except TooLarge:
+            found = None
         if found:
             outcome.failures.append(f"{step} was accepted, but violates {found}")
             return outcome
     if script.replay(start, outcome.script, analysis) != end:
         outcome.failures.append("replaying the text of the script gives another schedule")
+    outcome.state = end
     expected = random_arrays(scop, {"n": RUN_SIZE}, seed)
     found_arrays = {k: v.copy() for k, v in expected.items()}
     run(scop, {"n": RUN_SIZE}, expected, {})

@@ -109,7 +109,7 @@ class _Writer:
         if shape < 0.8:
             return f"{preferred} + {offset}"
         if shape < 0.87:
-            return f"n - {preferred} + {offset}"
+            return f"n + 4 - {preferred} + {offset}"
         if shape < 0.94:
             return f"{preferred} + {rng.choice(around)} + {offset}"
         return f"2*{preferred} + {offset}"
