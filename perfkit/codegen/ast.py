@@ -8,6 +8,8 @@ carries the loop's name through isl, so names and marks survive whatever isl doe
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import product
+from typing import Literal
 
 import islpy as isl
 
@@ -32,6 +34,9 @@ from perfkit.ir.scop import Scop
 _OP = isl.ast_expr_op_type
 _NODE = isl.ast_node_type
 _EXPR = isl.ast_expr_type
+
+Case = tuple[tuple[Piece, ...], Bound]
+"""A bound and the condition under which it applies."""
 
 
 def lower(poly: Polyhedra, scop: Scop, tree: trees.Node) -> tuple[Node, ...]:
@@ -130,49 +135,55 @@ class _Converter:
         if kind == _NODE.if_:
             then = self.convert(node.if_get_then_node(), env, pending)
             condition = self.condition(node.if_get_cond(), env)
-            result: tuple[Node, ...] = (Guard(condition, then),)
+            result = _guarded(condition, then)
             if node.if_has_else_node():
                 otherwise = self.convert(node.if_get_else_node(), env, pending)
-                result += (Guard(_negate(condition), otherwise),)
+                result += _guarded(_negate(condition), otherwise)
             return result
         if kind == _NODE.for_:
-            return (self.loop(node, env, pending),)
+            return self.loop(node, env, pending)
         if kind == _NODE.user:
             return (self.instance(node.user_get_expr(), env),)
         raise InternalError(f"unexpected node in isl's AST: {node.to_C_str()}")
 
     def loop(
         self, node: isl.AstNode, env: dict[str, Affine], pending: trees.Loop | None
-    ) -> Node:
+    ) -> tuple[Node, ...]:
+        """One loop; several, each under its condition, where a bound is a choice of expressions."""
         if pending is None:
             raise InternalError("isl made a loop that no loop of the tree asked for")
         iterator = node.for_get_iterator().id_get_id().get_name()
+        lasts: list[Case] = [(((),), Affine.constant(0))]
+        step = 1
+        if not node.for_is_degenerate():
+            lasts = self.upper(node.for_get_cond(), iterator, env)
+            step = node.for_get_inc().int_get_val().to_python()
         inner = {**env, iterator: Affine.variable(pending.name)}
-        first = self.bound(node.for_get_init(), env)
-        if node.for_is_degenerate():
-            if not isinstance(first, Affine):
-                return For(
-                    pending.name, first, first, self.convert(node.for_get_body(), inner),
-                    marks=(), comment=pending.name,
-                )  # fmt: skip
-            body = self.convert(node.for_get_body(), {**env, iterator: first})
-            return body[0] if len(body) == 1 else Guard(((),), body)
-        last = self.upper(node.for_get_cond(), iterator, env)
-        step = node.for_get_inc().int_get_val().to_python()
-        body = self.convert(node.for_get_body(), inner)
-        return For(pending.name, first, last, body, step, marks=pending.marks)
+        result: tuple[Node, ...] = ()
+        for when, first in self.cases(node.for_get_init(), env):
+            if not node.for_is_degenerate():
+                body = self.convert(node.for_get_body(), inner)
+                for also, last in lasts:
+                    loop = For(pending.name, first, last, body, step, marks=pending.marks)
+                    result += _guarded(conjunction([when, also]), (loop,))
+            elif isinstance(first, Affine):
+                body = self.convert(node.for_get_body(), {**env, iterator: first})
+                result += _guarded(when, body)
+            else:
+                body = self.convert(node.for_get_body(), inner)
+                once = For(pending.name, first, first, body, marks=(), comment=pending.name)
+                result += _guarded(when, (once,))
+        return result
 
-    def upper(self, cond: isl.AstExpr, iterator: str, env: dict[str, Affine]) -> Bound:
+    def upper(self, cond: isl.AstExpr, iterator: str, env: dict[str, Affine]) -> list[Case]:
         op = cond.op_get_type()
         left = cond.op_get_arg(0)
         if left.get_type() != _EXPR.id or left.id_get_id().get_name() != iterator:
             raise InternalError(f"unexpected loop condition: {cond.to_C_str()}")
-        right = self.bound(cond.op_get_arg(1), env)
-        if op == _OP.le:
-            return right
-        if op == _OP.lt:
-            return _map(right, -1)
-        raise InternalError(f"unexpected loop condition: {cond.to_C_str()}")
+        if op not in (_OP.le, _OP.lt):
+            raise InternalError(f"unexpected loop condition: {cond.to_C_str()}")
+        reach = 0 if op == _OP.le else -1
+        return [(when, _map(b, reach)) for when, b in self.cases(cond.op_get_arg(1), env)]
 
     def instance(self, call: isl.AstExpr, env: dict[str, Affine]) -> Instance:
         name = call.op_get_arg(0).id_get_id().get_name()
@@ -189,6 +200,26 @@ class _Converter:
         if not isinstance(bound, Affine):
             raise InternalError(f"expected an affine expression: {expr.to_C_str()}")
         return bound
+
+    def cases(self, expr: isl.AstExpr, env: dict[str, Affine]) -> list[Case]:
+        """The bounds that ``expr`` chooses among with ``condition ? a : b``."""
+        if expr.get_type() != _EXPR.op:
+            return [(((),), self.bound(expr, env))]
+        op = expr.op_get_type()
+        args = [expr.op_get_arg(k) for k in range(expr.op_get_n_arg())]
+        if op in (_OP.select, _OP.cond):
+            test = self.condition(args[0], env)
+            yes = [(conjunction([test, when]), b) for when, b in self.cases(args[1], env)]
+            no = [(conjunction([_negate(test), when]), b) for when, b in self.cases(args[2], env)]
+            return [(when, b) for when, b in yes + no if when]
+        if op in (_OP.max, _OP.min):
+            kind: Literal["max", "min"] = "max" if op == _OP.max else "min"
+            choices = product(*(self.cases(a, env) for a in args))
+            return [
+                (conjunction([when for when, _ in c]), extreme(kind, tuple(b for _, b in c)))
+                for c in choices
+            ]
+        return [(((),), self.bound(expr, env))]
 
     def bound(self, expr: isl.AstExpr, env: dict[str, Affine]) -> Bound:
         kind = expr.get_type()
@@ -230,6 +261,8 @@ class _Converter:
         raise InternalError(f"isl expression that has no affine form: {expr.to_C_str()}")
 
     def condition(self, expr: isl.AstExpr, env: dict[str, Affine]) -> tuple[Piece, ...]:
+        if expr.get_type() == _EXPR.int:
+            return ((),) if expr.int_get_val().to_python() else ()
         op = expr.op_get_type()
         if op in (_OP.and_, _OP.and_then, _OP.or_, _OP.or_else):
             parts = [
@@ -238,8 +271,15 @@ class _Converter:
             if op in (_OP.and_, _OP.and_then):
                 return conjunction(parts)
             return tuple(p for part in parts for p in part)
-        left = self.bound(expr.op_get_arg(0), env)
-        right = self.bound(expr.op_get_arg(1), env)
+        return tuple(
+            piece
+            for when, left in self.cases(expr.op_get_arg(0), env)
+            for also, right in self.cases(expr.op_get_arg(1), env)
+            for piece in conjunction([when, also, self.comparison(expr, left, right)])
+        )
+
+    def comparison(self, expr: isl.AstExpr, left: Bound, right: Bound) -> tuple[Piece, ...]:
+        op = expr.op_get_type()
         if op == _OP.lt:
             left, op = _map(left, 1), _OP.le
         elif op == _OP.gt:
@@ -253,6 +293,13 @@ class _Converter:
         if op == _OP.ge:
             return _compare(right, left)
         raise InternalError(f"unexpected condition: {expr.to_C_str()}")
+
+
+def _guarded(condition: tuple[Piece, ...], body: tuple[Node, ...]) -> tuple[Node, ...]:
+    """``body`` under a condition, which may be none or impossible."""
+    if not condition:
+        return ()
+    return body if condition == ((),) else (Guard(condition, body),)
 
 
 def _compare(small: Bound, large: Bound) -> tuple[Piece, ...]:
