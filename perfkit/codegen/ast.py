@@ -7,6 +7,7 @@ carries the loop's name through isl, so names and marks survive whatever isl doe
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import product
 from typing import Literal
@@ -20,14 +21,16 @@ from perfkit.codegen.nodes import (
     Guard,
     Instance,
     Node,
+    Pieces,
     conjunction,
     constraints_above,
     constraints_below,
     extreme,
+    leaves,
 )
 from perfkit.errors import InternalError
 from perfkit.ir import tree as trees
-from perfkit.ir.affine import Affine, Constraint, Piece
+from perfkit.ir.affine import Affine, Constraint, FloorDiv, Piece
 from perfkit.ir.isl import Polyhedra
 from perfkit.ir.scop import Scop
 
@@ -114,6 +117,13 @@ class _Converter:
 
     def __post_init__(self) -> None:
         self.loops = {loop.name: loop for loop in trees.loops(self.tree)}
+        self.limits: list[Affine] = []  # where the parts of the present tree loop begin and end
+        self.parts = 0
+        self.current: dict[str, Affine] = {}  # tree loops around, with their present value
+        self.tiles = {
+            name: tuple(_tiles(trees.enclosing(self.tree, name), name))
+            for name in trees.statements(self.tree)
+        }
 
     def convert(
         self,
@@ -125,7 +135,7 @@ class _Converter:
         kind = node.get_type()
         if kind == _NODE.mark:
             name = node.mark_get_id().get_name()
-            return self.convert(node.mark_get_node(), env, self.loops[name])
+            return self.pieces(node.mark_get_node(), env, self.loops[name])
         if kind == _NODE.block:
             children = node.block_get_children()
             return tuple(
@@ -135,6 +145,7 @@ class _Converter:
         if kind == _NODE.if_:
             then = self.convert(node.if_get_then_node(), env, pending)
             condition = self.condition(node.if_get_cond(), env)
+            self.limits += [c.expr for piece in condition for c in piece]
             result = _guarded(condition, then)
             if node.if_has_else_node():
                 otherwise = self.convert(node.if_get_else_node(), env, pending)
@@ -145,6 +156,18 @@ class _Converter:
         if kind == _NODE.user:
             return (self.instance(node.user_get_expr(), env),)
         raise InternalError(f"unexpected node in isl's AST: {node.to_C_str()}")
+
+    def pieces(
+        self, node: isl.AstNode, env: dict[str, Affine], loop: trees.Loop
+    ) -> tuple[Node, ...]:
+        """Everything that runs one loop of the tree; several parts are kept together."""
+        around = self.limits, self.parts
+        self.limits, self.parts = [], 0
+        nodes = self.convert(node, env, loop)
+        if self.parts > 1:
+            nodes = (Pieces(tuple(dict.fromkeys(self.limits)), nodes),)
+        self.limits, self.parts = around
+        return nodes
 
     def loop(
         self, node: isl.AstNode, env: dict[str, Affine], pending: trees.Loop | None
@@ -158,22 +181,37 @@ class _Converter:
         if not node.for_is_degenerate():
             lasts = self.upper(node.for_get_cond(), iterator, env)
             step = node.for_get_inc().int_get_val().to_python()
+        firsts = self.cases(node.for_get_init(), env)
+        self.parts += len(firsts) * len(lasts)
+        for when, bound in (*firsts, *lasts):
+            self.limits += [*leaves(bound), *(c.expr for piece in when for c in piece)]
         inner = {**env, iterator: Affine.variable(pending.name)}
         result: tuple[Node, ...] = ()
-        for when, first in self.cases(node.for_get_init(), env):
+        for when, first in firsts:
             if not node.for_is_degenerate():
-                body = self.convert(node.for_get_body(), inner)
+                body = self.body(node, inner, pending.name, inner[iterator])
                 for also, last in lasts:
                     loop = For(pending.name, first, last, body, step, marks=pending.marks)
                     result += _guarded(conjunction([when, also]), (loop,))
             elif isinstance(first, Affine):
-                body = self.convert(node.for_get_body(), {**env, iterator: first})
+                body = self.body(node, {**env, iterator: first}, pending.name, first)
                 result += _guarded(when, body)
             else:
-                body = self.convert(node.for_get_body(), inner)
+                body = self.body(node, inner, pending.name, inner[iterator])
                 once = For(pending.name, first, first, body, marks=(), comment=pending.name)
                 result += _guarded(when, (once,))
         return result
+
+    def body(
+        self, node: isl.AstNode, env: dict[str, Affine], name: str, value: Affine
+    ) -> tuple[Node, ...]:
+        """The body of a loop, inside which the tree loop ``name`` stands at ``value``."""
+        around, self.current = self.current, {**self.current, name: value}
+        limits, parts = self.limits, self.parts
+        self.limits, self.parts = [], 0
+        nodes = self.convert(node.for_get_body(), env)
+        self.current, self.limits, self.parts = around, limits, parts
+        return nodes
 
     def upper(self, cond: isl.AstExpr, iterator: str, env: dict[str, Affine]) -> list[Case]:
         op = cond.op_get_type()
@@ -191,7 +229,10 @@ class _Converter:
         values = tuple(
             (it, self.affine(call.op_get_arg(k + 1), env)) for k, it in enumerate(iterators)
         )
-        return Instance(name, values)
+        floors = tuple(
+            (div, self.current[loop]) for div, loop in self.tiles[name] if loop in self.current
+        )
+        return Instance(name, values, floors=floors)
 
     # -- expressions ---------------------------------------------------------------------------
 
@@ -293,6 +334,14 @@ class _Converter:
         if op == _OP.ge:
             return _compare(right, left)
         raise InternalError(f"unexpected condition: {expr.to_C_str()}")
+
+
+def _tiles(around: tuple[trees.Loop, ...], statement: str) -> Iterator[tuple[FloorDiv, str]]:
+    """The floors of iterators that tile loops run over, with those loops."""
+    for loop in around:
+        expr = loop.expression(statement)
+        if not expr.terms and not expr.const and len(expr.divs) == 1 and expr.divs[0][1] == 1:
+            yield expr.divs[0][0], loop.name
 
 
 def _guarded(condition: tuple[Piece, ...], body: tuple[Node, ...]) -> tuple[Node, ...]:

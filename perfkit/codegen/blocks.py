@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from perfkit.codegen.binding import need_binding
 from perfkit.codegen.ctext import C_TYPES, Helpers, Registers, Writer
 from perfkit.codegen.nodes import (
+    Buffer,
     For,
     Guard,
     Instance,
@@ -44,7 +45,7 @@ class BlockWriter:
     def lines(
         self, nodes: tuple[Node, ...], registers: Registers, depth: int
     ) -> list[str]:
-        if len(nodes) == 1 and isinstance(nodes[0], Let | Scope):
+        if len(nodes) == 1 and isinstance(nodes[0], Let | Scope | Buffer):
             return self._open(nodes[0], registers, depth)  # the block around it has braces
         result: list[str] = []
         run: list[Instance] = []
@@ -72,7 +73,7 @@ class BlockWriter:
             case Region():
                 body = self.lines(node.body, registers, depth + 1)
                 return [f"{pad}#pragma omp {node.kind}", f"{pad}{{", *body, f"{pad}}}"]
-            case Let() | Scope():
+            case Let() | Scope() | Buffer():
                 return [f"{pad}{{", *self._open(node, registers, depth + 1), f"{pad}}}"]
         raise TypeError(type(node).__name__)
 
@@ -92,8 +93,15 @@ class BlockWriter:
             *self.lines(region.body, registers, depth + 2), f"{inner}}}", f"{pad}}}",
         ]  # fmt: skip
 
-    def _open(self, node: Let | Scope, registers: Registers, depth: int) -> list[str]:
+    def _open(self, node: Let | Scope | Buffer, registers: Registers, depth: int) -> list[str]:
         """The declarations and statements of a block, without its braces."""
+        if isinstance(node, Buffer):
+            extents = "".join(f"[{e}]" for e in node.extents)
+            line = (
+                f"{_INDENT * depth}{C_TYPES[node.dtype]} {node.name}{extents} "
+                "__attribute__((aligned(64)));"
+            )
+            return [line, *self.lines(node.body, registers, depth)]
         if isinstance(node, Let):
             return self._let(node, registers, depth)
         return self._scope(node, registers, depth)

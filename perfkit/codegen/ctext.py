@@ -208,7 +208,7 @@ class Writer:
             case Scalar():
                 return self.names.get(expr.name, expr.name), _PRIMARY
             case AffineValue():
-                text = self.affine(expr.affine.substitute(instance.mapping))
+                text = self.affine(instance.resolve(expr.affine))
                 return f"({C_TYPES[expr.dtype]})({text})", _PREFIX
             case Load():
                 return load(expr.access, expr.dtype), _PRIMARY

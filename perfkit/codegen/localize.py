@@ -10,10 +10,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from itertools import count
+from math import prod
 
-from perfkit.codegen.nodes import For, Instance, Let, Node, Register, Scope, instances, walk
+from perfkit.analysis.contraction import Contraction
+from perfkit.codegen.nodes import Buffer, For, Instance, Let, Node, Register, Scope, instances, walk
 from perfkit.codegen.promote import Place, place_of
-from perfkit.ir.scop import Scop
+from perfkit.ir.expr import ITEMSIZE, Access, map_accesses
+from perfkit.ir.scop import Array, Scop
 
 
 def localize(
@@ -58,6 +61,63 @@ def localize(
     return tuple(map(visit, nodes)), frozenset(chosen)
 
 
+MAX_BUFFER = 1 << 20
+"""Bytes of a buffer that may live on a thread's stack."""
+
+
+def buffered(
+    scop: Scop, found: Mapping[str, Contraction]
+) -> tuple[Scop, Mapping[str, tuple[Array, ...]]]:
+    """Shrink the local arrays that one iteration of a loop needs only a part of.
+
+    Returns the SCoP with their accesses reduced to the dimensions that are kept, and the new
+    arrays by the loop that declares them.
+    """
+    small: dict[str, tuple[Array, Contraction]] = {}
+    for array in scop.arrays:
+        contraction = found.get(array.name)
+        if contraction is None or not contraction.loop or contraction.is_scalar:
+            continue
+        shape = tuple(array.shape[d] for d in contraction.kept)
+        if not all(e.is_constant for e in shape) or len(shape) == array.rank:
+            continue
+        if prod(e.const for e in shape) * ITEMSIZE[array.dtype] <= MAX_BUFFER:
+            small[array.name] = (replace(array, shape=shape), contraction)
+
+    def change(access: Access) -> Access:
+        if access.array not in small:
+            return access
+        kept = small[access.array][1].kept
+        return Access(access.array, tuple(access.indices[d] for d in kept))
+
+    if not small:
+        return scop, {}
+    declared: dict[str, tuple[Array, ...]] = {}
+    for array, contraction in small.values():
+        declared[contraction.loop] = (*declared.get(contraction.loop, ()), array)
+    reduced = replace(
+        scop,
+        arrays=tuple(small[a.name][0] if a.name in small else a for a in scop.arrays),
+        statements=tuple(
+            replace(s, write=change(s.write), value=map_accesses(s.value, change))
+            for s in scop.statements
+        ),
+    )
+    return reduced, declared
+
+
+def declare(node: Node, arrays: Mapping[str, tuple[Array, ...]]) -> Node:
+    """Put the buffers of :func:`buffered` into the bodies of their loops."""
+    if isinstance(node, Instance):
+        return node
+    body = tuple(declare(n, arrays) for n in node.body)
+    if isinstance(node, For):
+        for array in arrays.get(node.name, ()):
+            extents = tuple(e.const for e in array.shape)
+            body = (Buffer(array.name, array.dtype, extents, body),)
+    return replace(node, body=body)
+
+
 def _arrays(scop: Scop, instance: Instance) -> set[str]:
     statement = scop.statement(instance.statement)
     return {statement.write.array, *(a.array for a in statement.reads)}
@@ -86,4 +146,4 @@ def _fixed(scop: Scop, loop: For, array: str) -> bool:
     return len({p.lanes for p in places}) <= 1
 
 
-__all__ = ["localize"]
+__all__ = ["MAX_BUFFER", "buffered", "declare", "localize"]

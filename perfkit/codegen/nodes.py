@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from perfkit.errors import InternalError
-from perfkit.ir.affine import Affine, Constraint, Piece
+from perfkit.ir.affine import Affine, Constraint, FloorDiv, Piece
 from perfkit.ir.expr import Access
 from perfkit.ir.tree import Mark
 
@@ -95,16 +95,45 @@ class Guard:
 
 
 @dataclass(frozen=True, slots=True)
+class Pieces:
+    """The parts, in order, that isl split one loop of the tree into.
+
+    ``limits`` are the expressions that decide where a part ends and the next begins.
+    """
+
+    limits: tuple[Affine, ...]
+    body: tuple[Node, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Instance:
     """One execution of a statement, or ``lanes.count`` of them at once."""
 
     statement: str
     values: tuple[tuple[str, Affine], ...]  # iterator -> expression over loop variables
     lanes: Lanes | None = None
+    floors: tuple[tuple[FloorDiv, Affine], ...] = ()  # what tile loops say of the iterators
 
     @property
     def mapping(self) -> dict[str, Affine]:
         return dict(self.values)
+
+    def resolve(self, expr: Affine) -> Affine:
+        """An expression over the iterators in terms of loop variables."""
+        if expr.divs and self.floors:
+            known = dict(self.floors)
+            rest = Affine.build(dict(expr.terms), expr.const, {
+                d: c for d, c in expr.divs if d not in known
+            })  # fmt: skip
+            result = rest.substitute(self.mapping)
+            for div, c in expr.divs:
+                if div in known:
+                    result = result + known[div] * c
+            return result
+        return expr.substitute(self.mapping)
+
+    def resolve_access(self, access: Access) -> Access:
+        return Access(access.array, tuple(map(self.resolve, access.indices)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +141,16 @@ class Scope:
     """Registers that live around ``body``: loaded before it, stored after it."""
 
     registers: tuple[Register, ...]
+    body: tuple[Node, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Buffer:
+    """A small array that lives in ``body``: what a contracted or packed array becomes."""
+
+    name: str
+    dtype: str
+    extents: tuple[int, ...]
     body: tuple[Node, ...]
 
 
@@ -137,7 +176,7 @@ class Region:
     body: tuple[Node, ...]
 
 
-Node = For | Guard | Instance | Scope | Let | Region
+Node = For | Guard | Pieces | Instance | Scope | Buffer | Let | Region
 
 
 def map_bound(bound: Bound, change: Callable[[Affine], Affine]) -> Bound:
@@ -228,8 +267,16 @@ def substitute(node: Node, mapping: Mapping[str, Affine]) -> Node:
                 tuple(tuple(c.substitute(mapping) for c in p) for p in node.condition),
                 tuple(substitute(n, mapping) for n in node.body),
             )
+        case Pieces():
+            return Pieces(
+                tuple(map(affine, node.limits)), tuple(substitute(n, mapping) for n in node.body)
+            )
         case Instance():
-            return replace(node, values=tuple((i, affine(a)) for i, a in node.values))
+            return replace(
+                node,
+                values=tuple((i, affine(a)) for i, a in node.values),
+                floors=tuple((d, affine(a)) for d, a in node.floors),
+            )
         case Let():
             raise InternalError("substitution into a strip-mined loop")
         case _:

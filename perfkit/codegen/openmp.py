@@ -11,24 +11,25 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from perfkit.analysis.contraction import contractions
-from perfkit.analysis.dependences import compute, value_flows
+from perfkit.analysis.contraction import Contraction, contractions
+from perfkit.analysis.dependences import Dependences, compute, value_flows
 from perfkit.analysis.reductions import reductions as find_reductions
 from perfkit.codegen.ast import lower
 from perfkit.codegen.blocks import BlockWriter
 from perfkit.codegen.ctext import C_TYPES, Helpers, Registers, Writer
-from perfkit.codegen.localize import localize
+from perfkit.codegen.localize import buffered, declare, localize
 from perfkit.codegen.nodes import Extreme, Node
 from perfkit.codegen.parallel import Reducer, parallelize, settle
 from perfkit.codegen.promote import Promoter
 from perfkit.codegen.target import Target
 from perfkit.codegen.vector import Expander
+from perfkit.errors import BudgetExceeded
 from perfkit.ir import tree as trees
 from perfkit.ir.affine import Affine
 from perfkit.ir.isl import Polyhedra, budget_errors
 from perfkit.ir.scop import Array, Scop
 from perfkit.runtime.signature import Signature
-from perfkit.schedule.legality import carried_reductions
+from perfkit.schedule.legality import carried_reductions, reduction_parallel
 
 
 @dataclass(frozen=True)
@@ -57,17 +58,41 @@ class Generated:
 
 def loop_ast(
     poly: Polyhedra, scop: Scop, tree: trees.Node, options: Options
-) -> tuple[tuple[Node, ...], frozenset[str]]:
+) -> tuple[Scop, tuple[Node, ...], frozenset[str]]:
     """Every pass of the generator, in order.
 
-    Returns the loops and the names of the local arrays that became variables inside them.
+    Returns the SCoP with its short-lived arrays shrunk, the loops, and the names of the local
+    arrays that are declared inside them.
     """
     found = {n: r.op for n, r in find_reductions(poly, options.fp).items()}
+    short = _short_lived(poly, scop, tree)
     nodes = settle(lower(poly, scop, tree), Reducer(scop, found, _carried(poly, tree, options.fp)))
-    nodes = Expander(scop.by_name(), options.target, found).expand(nodes)
-    nodes, inside = localize(nodes, scop, _short_lived(poly, scop, tree))
+    scop, buffers = buffered(scop, short)
+    independent = _Independence(poly, tree, options.fp)
+    nodes = Expander(scop.by_name(), options.target, found, independent).expand(nodes)
+    scalars = {n: c.loop for n, c in short.items() if c.is_scalar and c.loop}
+    nodes, inside = localize(nodes, scop, scalars)
+    nodes = tuple(declare(n, buffers) for n in nodes)
     nodes = Promoter(poly, scop, found, inside).promote(nodes)
-    return parallelize(nodes), inside
+    declared = inside | {a.name for arrays in buffers.values() for a in arrays}
+    return scop, parallelize(nodes), declared
+
+
+@dataclass
+class _Independence:
+    """Whether the iterations of a loop may run in any order, reordered reductions apart."""
+
+    poly: Polyhedra
+    tree: trees.Node
+    fp: str
+    dependences: Dependences | None = None
+
+    def __call__(self, loop: str) -> bool:
+        try:
+            self.dependences = self.dependences or compute(self.poly, self.fp)
+            return reduction_parallel(self.dependences, self.tree, loop)
+        except BudgetExceeded:
+            return False
 
 
 def _carried(poly: Polyhedra, tree: trees.Node, fp: str) -> dict[str, frozenset[str]]:
@@ -79,13 +104,13 @@ def _carried(poly: Polyhedra, tree: trees.Node, fp: str) -> dict[str, frozenset[
     return {n: frozenset(carried_reductions(dependences, tree, n)) for n in marked}
 
 
-def _short_lived(poly: Polyhedra, scop: Scop, tree: trees.Node) -> dict[str, str]:
-    """Local arrays for which one variable per iteration of a loop is enough, with that loop."""
-    if not any(a.local and a.rank for a in scop.arrays):
+def _short_lived(poly: Polyhedra, scop: Scop, tree: trees.Node) -> Mapping[str, Contraction]:
+    """How much of each expanded local array one iteration of a loop needs."""
+    ranks = {a.name: a.rank for a in scop.arrays if a.local}
+    if not any(ranks.values()):
         return {}
     found = contractions(poly, tree, value_flows(poly))
-    ranks = {a.name: a.rank for a in scop.arrays}
-    return {n: c.loop for n, c in found.items() if c.is_scalar and c.loop and ranks[n]}
+    return {n: c for n, c in found.items() if ranks[n]}
 
 
 def generate_region(
@@ -103,7 +128,7 @@ def generate_region(
     """
     poly = poly or Polyhedra(scop)
     with budget_errors():
-        nodes, inside = loop_ast(poly, scop, tree, options)
+        scop, nodes, inside = loop_ast(poly, scop, tree, options)
     helpers = Helpers()
     writer = Writer(helpers, options.names, {})
     used = (scop.written | scop.read) - inside

@@ -60,7 +60,7 @@ class Reducer:
             statement = self.scop.statement(instance.statement)
             if statement.name not in names:
                 continue
-            access = statement.write.substitute(instance.mapping)
+            access = instance.resolve_access(statement.write)
             if any(inside & i.names() for i in access.indices):
                 return None
             array = self.scop.array(access.array)

@@ -58,7 +58,7 @@ class Place:
 
 def place_of(access: Access, instance: Instance, statement: Statement) -> Place:
     """What ``instance`` of ``statement`` touches through one of its accesses."""
-    found = access.substitute(instance.mapping)
+    found = instance.resolve_access(access)
     lanes = instance.lanes
     if lanes is None:
         return Place(found)

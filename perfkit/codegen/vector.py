@@ -13,12 +13,15 @@ carried down to the innermost statements, where they become n copies, or SIMD la
 An inner loop whose bounds differ between the copies (a triangle) runs jammed over the range that
 all copies share; what sticks out on either side runs copy by copy, in the same order. Strips are
 counted from a loop's own lower bound, so no mask is needed; the iterations left over run plainly.
-Legality of the marks is proved on the schedule (:mod:`perfkit.schedule.legality`), not here.
+Legality of the marks is proved on the schedule (:mod:`perfkit.schedule.legality`), not here: the
+copies of an instance run together, in the order of the loops inside. Where isl has split such a
+loop at places that differ between the copies, jamming part by part would be a third order, so the
+copies run one after the other, unless their iterations are independent.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from itertools import product
 
@@ -30,6 +33,7 @@ from perfkit.codegen.nodes import (
     Lanes,
     Let,
     Node,
+    Pieces,
     bound_names,
     conjunction,
     constraints_above,
@@ -77,11 +81,16 @@ class Jam:
 
 @dataclass(frozen=True, slots=True)
 class Expander:
-    """Rewrites marked loops; ``reductions`` maps a statement to its reduction operator."""
+    """Rewrites marked loops.
+
+    ``reductions`` maps a statement to its reduction operator; ``independent`` says whether the
+    iterations of a loop may run in any order.
+    """
 
     statements: Mapping[str, Statement]
     target: Target
     reductions: Mapping[str, str]
+    independent: Callable[[str], bool] = lambda loop: False
 
     def expand(self, nodes: tuple[Node, ...], jams: tuple[Jam, ...] = ()) -> tuple[Node, ...]:
         result: list[Node] = []
@@ -97,6 +106,8 @@ class Expander:
                     result += self._loop(node, jams)
                 case Guard():
                     result += self._guard(node, jams)
+                case Pieces():
+                    result += self._pieces(node, jams)
                 case _:
                     result.append(replace(node, body=self.expand(node.body, jams)))
         result += self._copies(run, jams)
@@ -174,6 +185,14 @@ class Expander:
         if not names & used:
             return (Guard(guard.condition, self.expand(guard.body, jams)),)
         return self._one_by_one((guard,), jams)
+
+    def _pieces(self, pieces: Pieces, jams: tuple[Jam, ...]) -> tuple[Node, ...]:
+        names = {n for limit in pieces.limits for n in limit.names()}
+        # Loops in lanes are independent, or they would not be in lanes.
+        uneven = [j.name for j in jams if j.lanes == 1 and j.name in names]
+        if all(map(self.independent, uneven)):
+            return self.expand(pieces.body, jams)
+        return self._one_by_one(pieces.body, jams)
 
     def _one_by_one(self, nodes: tuple[Node, ...], jams: tuple[Jam, ...]) -> tuple[Node, ...]:
         """The copies in order, as loops over the strips: for what cannot be jammed."""

@@ -19,17 +19,20 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from perfkit.analysis.dependences import Analysis
-from perfkit.analysis.footprint import WRITE, Walk, walks
-from perfkit.ir.expr import ITEMSIZE
-from perfkit.ir.tree import Leaf, Loop, Node, Sequence, find_loop, statements
-from perfkit.schedule.base import chain, tidy
-from perfkit.schedule.legality import is_parallel, reduction_parallel
+from perfkit.analysis.footprint import WRITE, Walk, accesses, walks
+from perfkit.errors import ScheduleError
+from perfkit.ir.expr import ITEMSIZE, Load
+from perfkit.ir.tree import Leaf, Loop, Node, Sequence, enclosing, find_loop, statements
+from perfkit.schedule.base import chain, loop_names, tidy
+from perfkit.schedule.flow import preserves_flow
+from perfkit.schedule.legality import check_final, is_parallel, reduction_parallel
 from perfkit.schedule.loops import Interchange
 from perfkit.schedule.marks import Jam, Parallelize, Vectorize
+from perfkit.schedule.pack import Pack
 from perfkit.schedule.relayout import Relayout
 from perfkit.schedule.state import State, Transform
 from perfkit.schedule.steps import Steps
-from perfkit.schedule.tiling import Tile
+from perfkit.schedule.tiling import Tile, tile_name
 
 
 @dataclass(frozen=True)
@@ -39,7 +42,7 @@ class Sizes:
     simd_bytes: int = 32
     rows: int = 4
     vectors: int = 3
-    jam_tile: int = 64
+    jam_tile: int = 128
     lane_tile: int = 96
     sum_tile: int = 256
 
@@ -103,7 +106,11 @@ def _block_nest(builder: Steps, outer: str, sizes: Sizes, tiled: bool) -> None:
         tiles |= {s: sizes.sum_tile for s in roles.sums[-1:]}
         band = [n for n in order if n in tiles]
         if band == list(order[len(order) - len(band) :]):
-            builder.attempt(Tile.of((n, tiles[n]) for n in band))
+            nest_loops = (roles.jam, roles.lane, roles.sums[-1])
+            taken = loop_names(builder.tree)
+            names = tuple(tile_name(n, taken) for n in nest_loops)
+            if builder.attempt(Tile.of((n, tiles[n]) for n in band)):
+                _pack(builder, nest_loops, (names[0], names[1], names[2]))
     if not roles.lane and roles.sums and _unit_sum(builder, roles.sums[-1]):
         builder.attempt(Vectorize(roles.sums[-1], width * sizes.rows))
     if roles.lane and roles.sums:
@@ -113,6 +120,62 @@ def _block_nest(builder: Steps, outer: str, sizes: Sizes, tiled: bool) -> None:
         builder.attempt(Vectorize(roles.lane, width))
     if roles.jam and roles.sums:
         builder.attempt(Jam(roles.jam, sizes.rows if roles.lane else 2 * sizes.rows))
+
+
+def _pack(builder: Steps, nest: tuple[str, str, str], tiles: tuple[str, str, str]) -> None:
+    """Buffers for the operands of a tiled contraction with loops (rows, lanes, sum).
+
+    The tile loops take the order of BLIS: rows, sum, lanes. The operand along the lanes gets
+    contiguous rows; the one along the rows is copied only when scalar factors can be applied to it
+    on the way.
+    """
+    rows, lanes, total = nest
+    inside = statements(find_loop(builder.tree, rows))
+    if len(inside) != 1 or not builder.attempt(Interchange(tiles[1], tiles[2])):
+        return
+    statement = builder.state.scop.statement(inside[0])
+    moves = [w for w in walks(builder.state.scop, builder.tree) if w.statement == inside[0]]
+    for position, access in accesses(statement):
+        if position == WRITE or access == statement.write:
+            continue
+        along = {w.loop: w for w in moves if w.position == position}
+        if along[total].is_invariant or along[lanes].is_invariant == along[rows].is_invariant:
+            continue
+        if along[lanes].is_invariant:
+            step = Pack(statement.name, str(access), tiles[2], factors=True)
+            if not isinstance(step.operand(statement, access), Load):
+                _attempt_pack(builder, step)
+        else:
+            steps = along[lanes].steps
+            order = () if steps[-1] else tuple(reversed(range(len(steps))))
+            _attempt_pack(builder, Pack(statement.name, str(access), tiles[1], order))
+
+
+def _attempt_pack(builder: Steps, step: Pack) -> None:
+    """Take the step if it is provably legal, and run the copy in lanes where it is contiguous."""
+    before = builder.copy()
+    if not builder.attempt(step):
+        return
+    state = builder.state
+    source = before.state.scop.statement(step.statement).reads
+    written = {a.array for a in source if str(a) == step.access} & state.scop.written
+    if written and not _proved(builder):
+        builder.reset(before)
+        return
+    copy = state.scop.statements[-1]
+    if not step.order:
+        width = 32 // ITEMSIZE[state.scop.array(copy.write.array).dtype]
+        builder.attempt(Vectorize(enclosing(state.tree, copy.name)[-1].name, width))
+
+
+def _proved(builder: Steps) -> bool:
+    """A copy of something that the region writes: do the right values still arrive?"""
+    try:
+        check_final(builder.analysis, builder.state)
+        preserves_flow(builder.state.original, builder.state)
+    except ScheduleError:
+        return False
+    return True
 
 
 def _present(name: str | None) -> tuple[str, ...]:

@@ -17,7 +17,18 @@ import islpy as isl
 from perfkit.analysis.reductions import reductions
 from perfkit.errors import IllegalSchedule
 from perfkit.ir.affine import Affine
-from perfkit.ir.expr import Access, Expr, Load, map_accesses
+from perfkit.ir.expr import (
+    Access,
+    Binary,
+    Const,
+    Expr,
+    Load,
+    Scalar,
+    Unary,
+    loads,
+    transform,
+    walk,
+)
 from perfkit.ir.isl import Polyhedra, budget_errors
 from perfkit.ir.scop import Scop, Statement
 from perfkit.ir.tree import Node, padded_vectors
@@ -139,7 +150,7 @@ class Correspondence:
     """How statements of a transformed SCoP relate to those of the original.
 
     ``origin[S]`` is the original statement whose instances ``S`` runs (with the same iterators);
-    statements outside ``origin`` are copies, which only move a value.
+    statements outside ``origin`` are copies, which move a value, perhaps times a scalar argument.
     """
 
     origin: dict[str, str]
@@ -154,7 +165,7 @@ class Correspondence:
             name = s.origin or s.name
             if name in known:
                 origin[s.name] = name
-            elif isinstance(s.value, Load):
+            elif is_transfer(s.value):
                 copies.add(s.name)
             else:
                 raise IllegalSchedule(
@@ -239,11 +250,14 @@ class _Resolver:
 def _same_computations(
     original: Scop, scop: Scop, match: Correspondence, before: Polyhedra, after: Polyhedra
 ) -> None:
+    moved = {
+        scop.statement(name).write.array: scop.statement(name).value for name in match.copies
+    }
     for s in original.statements:
         parts = [p for p, o in match.origin.items() if o == s.name]
         covered = before.domains[s.name].subtract(before.domains[s.name])
         for part in parts:
-            if _skeleton(scop.statement(part).value) != _skeleton(s.value):
+            if _skeleton(scop.statement(part).value, moved) != _skeleton(s.value, {}):
                 raise IllegalSchedule("flow check", s.name, f"{part} computes something else")
             domain = after.domains[part].set_tuple_name(s.name)
             if not covered.is_disjoint(domain):
@@ -269,8 +283,22 @@ def element_box(poly: Polyhedra, name: str) -> isl.Set:
     return poly.set(f"{{ {name}[{', '.join(dims)}] : {inside or 'true'} }}")
 
 
-def _skeleton(value: Expr) -> Expr:
-    return map_accesses(value, lambda _: Access("_"))
+def is_transfer(value: Expr) -> bool:
+    """One load, combined with nothing but constants and scalar arguments."""
+    allowed = all(isinstance(e, Load | Scalar | Const | Binary | Unary) for e in walk(value))
+    return allowed and len(loads(value)) == 1
+
+
+def _skeleton(value: Expr, moved: Mapping[str, Expr]) -> Expr:
+    """The computation without its accesses; what a copy computes is put in place of its result."""
+
+    def change(e: Expr) -> Expr:
+        if not isinstance(e, Load):
+            return e
+        source = moved.get(e.access.array)
+        return Load(e.dtype, Access("_")) if source is None else _skeleton(source, moved)
+
+    return transform(value, change)
 
 
 def _compare(expected: isl.UnionMap, found: isl.UnionMap, what: str) -> None:

@@ -48,7 +48,7 @@ class Parallelize(TreeTransform):
 
 @dataclass(frozen=True)
 class Vectorize(TreeTransform):
-    """Run n iterations of an innermost loop in SIMD lanes.
+    """Run n iterations of a loop in SIMD lanes; loops inside it run once for all lanes.
 
     Before ``for j S``, after ``Vectorize(j, 8)``: ``for j vector(8) S``. Legal when the loop
     carries no dependence, reordered reductions apart.

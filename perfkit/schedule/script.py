@@ -27,13 +27,14 @@ from perfkit.schedule import legality
 from perfkit.schedule.base import TreeTransform
 from perfkit.schedule.expand import Expand, Privatize
 from perfkit.schedule.flow import preserves_flow
+from perfkit.schedule.pack import Pack
 from perfkit.schedule.relayout import Relayout
 from perfkit.schedule.split import Split
 from perfkit.schedule.state import State, Transform
 from perfkit.schedule.transforms import TREE_TRANSFORMS
 
 STORAGE_TRANSFORMS: Mapping[str, Callable[..., Transform]] = {
-    cls.__name__: cls for cls in (Expand, Privatize, Split, Relayout)
+    cls.__name__: cls for cls in (Expand, Privatize, Split, Relayout, Pack)
 }
 TRANSFORMS: Mapping[str, Callable[..., Transform]] = {**TREE_TRANSFORMS, **STORAGE_TRANSFORMS}
 """Every transform that a script may name."""
