@@ -27,3 +27,58 @@ def address(array: np.ndarray[Any, Any]) -> int: ...
 def time_calls(
     function: int, arguments: int, repeats: int = 1, limit_ns: int = 0
 ) -> tuple[list[int], int]: ...
+
+class HeapFacts(TypedDict):
+    ranks: int
+    frames: int
+    subtiles: int
+    slot_bytes: int
+    rank: int
+    generation: int
+    owner: int
+    born: int
+    space: int
+    joined: int
+
+HEAP_MAX_RANKS: int
+HEAP_SLOTS: int
+HEAP_HEADER_BYTES: int
+
+def heap_bytes(ranks: int, frames: int, subtiles: int, slot_bytes: int) -> int: ...
+def heap_slot(ranks: int, frames: int, subtiles: int, slot_bytes: int, epoch: int) -> int: ...
+def heap_initialise(
+    base: int,
+    ranks: int,
+    frames: int,
+    subtiles: int,
+    slot_bytes: int,
+    rank: int,
+    generation: int,
+    owner: int,
+    born: int,
+    space: int,
+    first_epoch: int,
+) -> None: ...
+def heap_inspect(base: int, bytes: int) -> HeapFacts | None: ...
+def heap_announce(base: int, rank: int) -> None: ...
+
+class Endpoint:
+    def __init__(
+        self,
+        ranks: int,
+        frames: int,
+        subtiles: int,
+        slot_bytes: int,
+        rank: int,
+        bases: list[int],
+        timeout_ns: int,
+    ) -> None: ...
+    def epoch(self) -> int: ...
+    def begin(self) -> int: ...
+    def wait_free(self, destination: int, epoch: int) -> int: ...
+    def publish(self, destination: int, epoch: int, frame: int, subtile: int) -> None: ...
+    def ready(self, source: int, epoch: int, frame: int, subtile: int) -> bool: ...
+    def wait_data(self, source: int, epoch: int, frame: int, subtile: int) -> int: ...
+    def acknowledge(self, source: int, epoch: int) -> None: ...
+    def abort(self, waited_for: int) -> None: ...
+    def aborted(self) -> tuple[int, int, int]: ...

@@ -214,3 +214,31 @@ class MismatchError(CollectiveError):
 
 class PlanError(DistributedError, ValueError):
     """No sharding plan exists for the stages given, or they contradict themselves."""
+
+
+# --- the symmetric heap --------------------------------------------------------------------
+
+
+class HeapError(DistributedError, RuntimeError):
+    """A symmetric heap cannot be made, joined or used."""
+
+
+class HeapMemoryError(HeapError, MemoryError):
+    """There is too little shared memory, or a request exceeds the heap's slots or the limit."""
+
+
+class HeapMismatch(HeapError, ValueError):
+    """Ranks joined a heap with different sizes, numbers of ranks or generations."""
+
+
+class HeapTimeout(HeapError, TimeoutError):
+    """This rank waited too long for another one; the heap is dead on every rank."""
+
+
+class HeapAborted(HeapError):
+    """Rank ``by`` gave up waiting for rank ``waited_for``; the heap is dead on every rank."""
+
+    def __init__(self, message: str, by: int, waited_for: int) -> None:
+        self.by = by
+        self.waited_for = waited_for
+        super().__init__(message)

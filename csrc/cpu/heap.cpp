@@ -17,6 +17,7 @@ void initialise(char* base, const Layout& layout, const HeapInit& init) {
   header->generation = init.generation;
   header->owner = init.owner;
   header->born = init.born;
+  header->space = init.space;
   header->slot_bytes = layout.slot_bytes;
   header->ranks = layout.ranks;
   header->rank = init.rank;
@@ -33,12 +34,25 @@ void initialise(char* base, const Layout& layout, const HeapInit& init) {
   }
 }
 
-void announce_joined(char* base) {
-  __atomic_fetch_add(&reinterpret_cast<Header*>(base)->joined.value, 1, __ATOMIC_ACQ_REL);
+HeapFacts inspect(const char* base, std::uint64_t bytes) {
+  HeapFacts facts;
+  if (bytes < sizeof(Header)) return facts;
+  const auto& header = *reinterpret_cast<const Header*>(base);
+  if (header.magic != protocol::kMagic || header.version != protocol::kVersion) return facts;
+  facts.layout = {header.ranks, header.frames, header.subtiles, header.slot_bytes};
+  facts.rank = header.rank;
+  facts.generation = header.generation;
+  facts.owner = header.owner;
+  facts.born = header.born;
+  facts.space = header.space;
+  facts.joined = protocol::HostMemory::load_acquire(header.joined);
+  facts.valid = header.bytes == bytes && facts.layout.bytes() == bytes;
+  return facts;
 }
 
-std::uint64_t joined(const char* base) {
-  return protocol::HostMemory::load_acquire(reinterpret_cast<const Header*>(base)->joined);
+void announce_joined(char* base, std::uint32_t rank) {
+  __atomic_fetch_or(&reinterpret_cast<Header*>(base)->joined.value, std::uint64_t{1} << rank,
+                    __ATOMIC_ACQ_REL);
 }
 
 }  // namespace perfkit

@@ -11,7 +11,7 @@ namespace perfkit {
 struct HeapInit {
   std::uint32_t rank = 0;
   std::uint64_t generation = 0;
-  std::uint64_t owner = 0, born = 0;
+  std::uint64_t owner = 0, born = 0, space = 0;
   std::uint64_t first_epoch = 0;  // of every flag and ack; tests start near the wrap
 };
 
@@ -19,8 +19,16 @@ struct HeapInit {
 // The data slots are left as they are.
 void initialise(char* base, const protocol::Layout& layout, const HeapInit& init);
 
-// Counts one more rank that has mapped the segment; how many have.
-void announce_joined(char* base);
-std::uint64_t joined(const char* base);
+// A header as another process finds it; `valid` is false when there is none (yet).
+struct HeapFacts {
+  bool valid = false;
+  protocol::Layout layout;
+  std::uint32_t rank = 0;
+  std::uint64_t generation = 0, owner = 0, born = 0, space = 0, joined = 0;
+};
+HeapFacts inspect(const char* base, std::uint64_t bytes);
+
+// Says that `rank` has mapped the segment.
+void announce_joined(char* base, std::uint32_t rank);
 
 }  // namespace perfkit

@@ -22,6 +22,7 @@ constexpr std::uint64_t kVersion = 1;
 constexpr std::uint64_t kLine = 64;
 constexpr std::uint64_t kPage = 4096;
 constexpr std::uint32_t kSlots = 2;
+constexpr std::uint32_t kMaxRanks = 64;  // the bits of Header::joined
 
 // One polled word. `waiters` counts the sleepers of a host rank; the GPU never looks at it.
 struct alignas(kLine) Word {
@@ -37,11 +38,12 @@ struct alignas(kLine) Header {
   std::uint64_t bytes;        // of the whole segment
   std::uint64_t generation;   // a heap of another generation is another heap
   std::uint64_t owner, born;  // the process: its id and its start time (ids are reused)
+  std::uint64_t space;        // the process-id namespace that `owner` is a number of
   std::uint64_t slot_bytes;
   std::uint32_t ranks, rank, frames, subtiles;
   Word epoch;   // the operation in progress; only the owner writes it
   Word abort;   // 0, or why the heap is dead; anybody may set it, the first reason stays
-  Word joined;  // how many ranks have mapped this segment
+  Word joined;  // bit r: rank r has mapped this segment
 };
 
 struct Layout {

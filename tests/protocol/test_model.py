@@ -34,7 +34,9 @@ def run(check: Path, scenario: str, plant: int) -> subprocess.CompletedProcess[s
     )
 
 
-@pytest.mark.parametrize("scenario", ["push", "pull", "push one way", "pull one way", "three", "killed"])
+@pytest.mark.parametrize(
+    "scenario", ["push", "pull", "push one way", "pull one way", "three", "killed"]
+)
 def test_every_execution_is_right(check: Path, scenario: str) -> None:
     done = run(check, scenario, 0)
     assert done.returncode == 0, done.stdout
