@@ -110,7 +110,12 @@ class _Yaml:
 
 @dataclass
 class _Converter:
-    """Turns isl's AST into ours. ``pending`` is the tree loop that the next isl loop belongs to."""
+    """Turns isl's AST into ours.
+
+    ``marks`` are the tree loops met so far on the way down. isl names the iterator of its n-th
+    schedule dimension ``c<n>``, so that is also the position of the loop's mark: marks of loops
+    that isl did without are passed over, and several marks may come before their loops.
+    """
 
     scop: Scop
     tree: trees.Node
@@ -129,53 +134,55 @@ class _Converter:
         self,
         node: isl.AstNode,
         env: dict[str, Affine] | None = None,
-        pending: trees.Loop | None = None,
+        marks: tuple[trees.Loop, ...] = (),
     ) -> tuple[Node, ...]:
         env = env or {}
         kind = node.get_type()
         if kind == _NODE.mark:
             name = node.mark_get_id().get_name()
-            return self.pieces(node.mark_get_node(), env, self.loops[name])
+            return self.pieces(node.mark_get_node(), env, (*marks, self.loops[name]))
         if kind == _NODE.block:
             children = node.block_get_children()
             return tuple(
                 n for k in range(children.n_ast_node())
-                for n in self.convert(children.get_at(k), env, pending)
+                for n in self.convert(children.get_at(k), env, marks)
             )
         if kind == _NODE.if_:
-            then = self.convert(node.if_get_then_node(), env, pending)
+            then = self.convert(node.if_get_then_node(), env, marks)
             condition = self.condition(node.if_get_cond(), env)
             self.limits += [c.expr for piece in condition for c in piece]
             result = _guarded(condition, then)
             if node.if_has_else_node():
-                otherwise = self.convert(node.if_get_else_node(), env, pending)
+                otherwise = self.convert(node.if_get_else_node(), env, marks)
                 result += _guarded(_negate(condition), otherwise)
             return result
         if kind == _NODE.for_:
-            return self.loop(node, env, pending)
+            return self.loop(node, env, marks)
         if kind == _NODE.user:
             return (self.instance(node.user_get_expr(), env),)
         raise InternalError(f"unexpected node in isl's AST: {node.to_C_str()}")
 
     def pieces(
-        self, node: isl.AstNode, env: dict[str, Affine], loop: trees.Loop
+        self, node: isl.AstNode, env: dict[str, Affine], marks: tuple[trees.Loop, ...]
     ) -> tuple[Node, ...]:
         """Everything that runs one loop of the tree; several parts are kept together."""
         around = self.limits, self.parts
         self.limits, self.parts = [], 0
-        nodes = self.convert(node, env, loop)
+        nodes = self.convert(node, env, marks)
         if self.parts > 1:
             nodes = (Pieces(tuple(dict.fromkeys(self.limits)), nodes),)
         self.limits, self.parts = around
         return nodes
 
     def loop(
-        self, node: isl.AstNode, env: dict[str, Affine], pending: trees.Loop | None
+        self, node: isl.AstNode, env: dict[str, Affine], marks: tuple[trees.Loop, ...]
     ) -> tuple[Node, ...]:
         """One loop; several, each under its condition, where a bound is a choice of expressions."""
-        if pending is None:
-            raise InternalError("isl made a loop that no loop of the tree asked for")
         iterator = node.for_get_iterator().id_get_id().get_name()
+        depth = int(iterator.removeprefix("c"))
+        if depth >= len(marks):
+            raise InternalError("isl made a loop that no loop of the tree asked for")
+        pending = marks[depth]
         lasts: list[Case] = [(((),), Affine.constant(0))]
         step = 1
         if not node.for_is_degenerate():
@@ -189,27 +196,32 @@ class _Converter:
         result: tuple[Node, ...] = ()
         for when, first in firsts:
             if not node.for_is_degenerate():
-                body = self.body(node, inner, pending.name, inner[iterator])
+                body = self.body(node, inner, marks, pending.name, inner[iterator])
                 for also, last in lasts:
                     loop = For(pending.name, first, last, body, step, marks=pending.marks)
                     result += _guarded(conjunction([when, also]), (loop,))
             elif isinstance(first, Affine):
-                body = self.body(node, {**env, iterator: first}, pending.name, first)
+                body = self.body(node, {**env, iterator: first}, marks, pending.name, first)
                 result += _guarded(when, body)
             else:
-                body = self.body(node, inner, pending.name, inner[iterator])
+                body = self.body(node, inner, marks, pending.name, inner[iterator])
                 once = For(pending.name, first, first, body, marks=(), comment=pending.name)
                 result += _guarded(when, (once,))
         return result
 
     def body(
-        self, node: isl.AstNode, env: dict[str, Affine], name: str, value: Affine
+        self,
+        node: isl.AstNode,
+        env: dict[str, Affine],
+        marks: tuple[trees.Loop, ...],
+        name: str,
+        value: Affine,
     ) -> tuple[Node, ...]:
         """The body of a loop, inside which the tree loop ``name`` stands at ``value``."""
         around, self.current = self.current, {**self.current, name: value}
         limits, parts = self.limits, self.parts
         self.limits, self.parts = [], 0
-        nodes = self.convert(node.for_get_body(), env)
+        nodes = self.convert(node.for_get_body(), env, marks)
         self.current, self.limits, self.parts = around, limits, parts
         return nodes
 
