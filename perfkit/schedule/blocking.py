@@ -37,12 +37,17 @@ from perfkit.schedule.tiling import Tile, tile_name
 
 @dataclass(frozen=True)
 class Sizes:
-    """Block sizes: SIMD bytes, register rows, vectors per row, and cache tiles (iterations)."""
+    """Block sizes: SIMD bytes, register rows, vectors per row, and cache tiles (iterations).
+
+    6 x 2 vectors leave room in 16 registers for two operand vectors and a broadcast. ``streams``
+    rows are summed at once where nothing runs in lanes.
+    """
 
     simd_bytes: int = 32
-    rows: int = 4
-    vectors: int = 3
-    jam_tile: int = 128
+    rows: int = 6
+    vectors: int = 2
+    streams: int = 8
+    jam_tile: int = 96
     lane_tile: int = 96
     sum_tile: int = 256
 
@@ -112,14 +117,14 @@ def _block_nest(builder: Steps, outer: str, sizes: Sizes, tiled: bool) -> None:
             if builder.attempt(Tile.of((n, tiles[n]) for n in band)):
                 _pack(builder, nest_loops, (names[0], names[1], names[2]))
     if not roles.lane and roles.sums and _unit_sum(builder, roles.sums[-1]):
-        builder.attempt(Vectorize(roles.sums[-1], width * sizes.rows))
+        builder.attempt(Vectorize(roles.sums[-1], width * 4))
     if roles.lane and roles.sums:
-        vectors = sizes.vectors if roles.jam else 2 * sizes.vectors
+        vectors = sizes.vectors if roles.jam else 3 * sizes.vectors
         builder.attempt(Vectorize(roles.lane, width * vectors))
     elif roles.lane:
         builder.attempt(Vectorize(roles.lane, width))
     if roles.jam and roles.sums:
-        builder.attempt(Jam(roles.jam, sizes.rows if roles.lane else 2 * sizes.rows))
+        builder.attempt(Jam(roles.jam, sizes.rows if roles.lane else sizes.streams))
 
 
 def _pack(builder: Steps, nest: tuple[str, str, str], tiles: tuple[str, str, str]) -> None:
