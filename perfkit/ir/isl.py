@@ -62,7 +62,8 @@ class Polyhedra:
         self.ctx = isl.Context() if ctx is None else ctx
         self.max_operations = max_operations
         self.ctx.set_max_operations(max_operations)
-        self.params = f"[{', '.join(scop.parameters)}] -> "
+        # An empty "[] -> " would turn the text of a schedule into another expression.
+        self.params = f"[{', '.join(scop.parameters)}] -> " if scop.parameters else ""
 
     def renew_budget(self) -> None:
         """Start counting operations anew: each independent question gets the whole budget."""
