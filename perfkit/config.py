@@ -201,6 +201,18 @@ class Settings:
         _flag,
         _is_flag,
     )
+    dsp_check: bool = _setting(
+        lambda: False,
+        "ranks compare shapes and call sites before each collective; for debugging",
+        _flag,
+        _is_flag,
+    )
+    dsp_timeout: float = _setting(
+        lambda: 60.0,
+        "seconds a rank waits for the others in that comparison",
+        _seconds,
+        _positive,
+    )
     lock_timeout: float = _setting(
         lambda: 600.0,
         "seconds to wait for another process's lock (cache entry, measuring)",

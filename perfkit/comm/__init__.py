@@ -1,0 +1,1 @@
+"""Process groups and collectives on torch.distributed: counted, checked, errors with names."""
