@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
+from functools import partial
 
 from perfkit.codegen.binding import need_binding
 from perfkit.codegen.ctext import C_TYPES, Helpers, Registers, Writer
@@ -42,9 +43,7 @@ class BlockWriter:
         self.writer = Writer(helpers, names, {a.name: a.dtype for a in scop.arrays})
         self.temporaries = 0
 
-    def lines(
-        self, nodes: tuple[Node, ...], registers: Registers, depth: int
-    ) -> list[str]:
+    def lines(self, nodes: tuple[Node, ...], registers: Registers, depth: int) -> list[str]:
         if len(nodes) == 1 and isinstance(nodes[0], Let | Scope | Buffer):
             return self._open(nodes[0], registers, depth)  # the block around it has braces
         result: list[str] = []
@@ -137,9 +136,7 @@ class BlockWriter:
         if loop.comment:
             lines.append(f"{pad}/* {loop.comment} */")
         if loop.schedule:
-            clauses = "".join(
-                f" reduction({_OPENMP[r.combine]}:{r.name})" for r in loop.combined
-            )
+            clauses = "".join(f" reduction({_OPENMP[r.combine]}:{r.name})" for r in loop.combined)
             lines.append(f"{pad}#pragma omp for {loop.schedule}{clauses}")
         if loop.ivdep and not loop.schedule:  # no pragma may stand between omp for and its loop
             self.helpers.need(
@@ -227,41 +224,51 @@ class BlockWriter:
                 text = statement.text.strip().replace("*/", "* /").replace("/*", "/ *")
                 lines.append(f"{pad}/* {statement.name}{': ' + text if text else ''} */")
 
-            def load(access: Access, dtype: str) -> str:
-                place = place_of(access, instance, statement)
-                register = registers.find(place)
-                if register is not None:
-                    return register.name
-                if place not in shared:
-                    return self._memory(place, dtype)
-                if place not in loaded:
-                    self.temporaries += 1
-                    name = f"{place.access.array}_t{self.temporaries}"
-                    lanes = place.lanes
-                    kind = (
-                        C_TYPES[dtype] if lanes is None
-                        else self.helpers.vector(dtype, lanes.count)
-                    )  # fmt: skip
-                    lines.append(f"{pad}const {kind} {name} = {self._memory(place, dtype)};")
-                    loaded[place] = name
-                return loaded[place]
-
+            load = partial(self._operand, instance, registers, shared, loaded, pad, lines)
             text = self.writer.value(statement.value, instance, load)
             target = place_of(statement.write, instance, statement)
             register = registers.find(target)
             dtype = self.scop.array(target.access.array).dtype
             lanes = instance.lanes
             if lanes is not None and not self._is_vector(statement, instance, registers):
-                text = self._splat(text, dtype, lanes.count)
+                self.temporaries += 1
+                name = f"{target.access.array}_t{self.temporaries}"
+                lines.append(f"{pad}const {C_TYPES[dtype]} {name} = {text};")
+                text = self._splat(name, dtype, lanes.count)
             if register is not None:
                 lines.append(f"{pad}{register.name} = {text};")
             else:
                 lines += [pad + line for line in self._write(target, dtype, text)]
         return lines
 
-    def _is_vector(
-        self, statement: Statement, instance: Instance, registers: Registers
-    ) -> bool:
+    def _operand(
+        self,
+        instance: Instance,
+        registers: Registers,
+        shared: frozenset[Place],
+        loaded: dict[Place, str],
+        pad: str,
+        lines: list[str],
+        access: Access,
+        dtype: str,
+    ) -> str:
+        """The text of a load; one that is shared gets a name, and its line, at its first use."""
+        place = place_of(access, instance, self.statements[instance.statement])
+        register = registers.find(place)
+        if register is not None:
+            return register.name
+        if place not in shared:
+            return self._memory(place, dtype)
+        if place not in loaded:
+            self.temporaries += 1
+            name = f"{place.access.array}_t{self.temporaries}"
+            lanes = place.lanes
+            kind = C_TYPES[dtype] if lanes is None else self.helpers.vector(dtype, lanes.count)
+            lines.append(f"{pad}const {kind} {name} = {self._memory(place, dtype)};")
+            loaded[place] = name
+        return loaded[place]
+
+    def _is_vector(self, statement: Statement, instance: Instance, registers: Registers) -> bool:
         places = [place_of(a, instance, statement) for a in statement.reads]
         return any(
             p.lanes is not None or ((r := registers.find(p)) is not None and r.lanes is not None)
@@ -283,9 +290,7 @@ class BlockWriter:
                     uses[place] += 1
         if len(run) == 1:
             return frozenset()
-        return frozenset(
-            p for p, n in uses.items() if n > 1 and p.access.array not in written
-        )
+        return frozenset(p for p, n in uses.items() if n > 1 and p.access.array not in written)
 
     # -- memory --------------------------------------------------------------------------------
 
@@ -293,8 +298,8 @@ class BlockWriter:
         if place.lanes is None:
             return self.writer.element(place.access)
         if _contiguous(place):
-            load = self.helpers.load(dtype, place.lanes.count)
-            return f"{load}(&{self.writer.element(place.access)})"
+            kind = self.helpers.unaligned(dtype, place.lanes.count)
+            return f"*(const {kind} *)&{self.writer.element(place.access)}"
         kind = self.helpers.vector(dtype, place.lanes.count)
         return f"({kind}){{{', '.join(self.writer.element(a) for a in _each_lane(place))}}}"
 
@@ -302,8 +307,8 @@ class BlockWriter:
         if place.lanes is None:
             return [f"{self.writer.element(place.access)} = {text};"]
         if _contiguous(place):
-            store = self.helpers.store(dtype, place.lanes.count)
-            return [f"{store}(&{self.writer.element(place.access)}, {text});"]
+            kind = self.helpers.unaligned(dtype, place.lanes.count)
+            return [f"*({kind} *)&{self.writer.element(place.access)} = {text};"]
         self.temporaries += 1
         name = f"{place.access.array}_t{self.temporaries}"
         kind = self.helpers.vector(dtype, place.lanes.count)
@@ -312,15 +317,8 @@ class BlockWriter:
             lines.append(f"{self.writer.element(access)} = {name}[{k}];")
         return lines
 
-    def _splat(self, text: str, dtype: str, lanes: int) -> str:
-        kind = self.helpers.vector(dtype, lanes)
-        c = C_TYPES[dtype]
-        splat = self.helpers.need(
-            f"splat_{kind}",
-            f"static inline {kind} splat_{kind}({c} x) "
-            f"{{ return ({kind}){{{', '.join(['x'] * lanes)}}}; }}",
-        )
-        return f"{splat}({text})"
+    def _splat(self, name: str, dtype: str, lanes: int) -> str:
+        return f"({self.helpers.vector(dtype, lanes)}){{{', '.join([name] * lanes)}}}"
 
 
 def _contiguous(place: Place) -> bool:
@@ -339,6 +337,4 @@ def _each_lane(place: Place) -> list[Access]:
     lanes = place.lanes
     assert lanes is not None
     var = Affine.variable(lanes.name)
-    return [
-        place.access.substitute({lanes.name: var + k * lanes.step}) for k in range(lanes.count)
-    ]
+    return [place.access.substitute({lanes.name: var + k * lanes.step}) for k in range(lanes.count)]

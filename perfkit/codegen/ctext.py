@@ -65,21 +65,13 @@ class Helpers:
             f"typedef {c} {name}_u __attribute__((vector_size({size * lanes}), aligned({size})));",
         )
 
-    def load(self, dtype: str, lanes: int) -> str:
-        kind = self.vector(dtype, lanes)
-        return self.need(
-            f"load_{kind}",
-            f"static inline {kind} load_{kind}(const {C_TYPES[dtype]} *p) "
-            f"{{ return *(const {kind}_u *)p; }}",
-        )
+    def unaligned(self, dtype: str, lanes: int) -> str:
+        """The vector type for memory that is aligned to its elements only.
 
-    def store(self, dtype: str, lanes: int) -> str:
-        kind = self.vector(dtype, lanes)
-        return self.need(
-            f"store_{kind}",
-            f"static inline void store_{kind}({C_TYPES[dtype]} *p, {kind} v) "
-            f"{{ *({kind}_u *)p = v; }}",
-        )
+        Vectors are read and written through pointers to it, never passed to functions: without
+        the instruction set in the compiler's flags, that would be an ABI that gcc warns about.
+        """
+        return f"{self.vector(dtype, lanes)}_u"
 
     def floor_divide(self) -> str:
         return self.need(
@@ -141,7 +133,8 @@ class Writer:
         parts: list[str] = []
         items = [(self.names.get(n, n), c) for n, c in a.terms]
         for div, c in a.divs:
-            items.append((f"{self.helpers.floor_divide()}({self.affine(div.inner)}, {div.divisor})", c))
+            floor = self.helpers.floor_divide()
+            items.append((f"{floor}({self.affine(div.inner)}, {div.divisor})", c))
         items.sort(key=lambda p: p[1] < 0)
         for text, c in items:
             body = text if abs(c) == 1 else f"{abs(c)} * {text}"

@@ -11,7 +11,8 @@ from perfkit.runtime.build import LIBRARIES, SHARED_FLAGS, Toolchain
 
 QUICK = ("-O1", "-ffp-contract=off", "-w")
 FULL = ("-O3", "-march=native", "-ffp-contract=off", "-w")
-STRICT = ("-std=gnu11", "-Wall", "-Wextra", "-Werror", "-fopenmp", "-fsyntax-only")
+STRICT = ("-std=gnu11", "-Wall", "-Wextra", "-Werror", "-fopenmp", "-O2", "-c")
+"""Not ``-fsyntax-only``: some warnings come from the optimizer. No ``-march``: a user's file."""
 TIMEOUT = 600
 
 
@@ -47,17 +48,18 @@ def warnings(folder: Path, compiler: str, sources: Mapping[str, str]) -> dict[st
         path.write_bytes(source.encode("latin-1"))
         files[label] = str(path)
     command = [compiler, *STRICT]
-    if not files or not _run([*command, *files.values()]):
+    if not files or not _run([*command, *files.values()], folder):
         return {}
-    found = {label: _run([*command, file]) for label, file in files.items()}
+    found = {label: _run([*command, file], folder) for label, file in files.items()}
     return {label: problem for label, problem in found.items() if problem}
 
 
-def _run(command: list[str]) -> str:
+def _run(command: list[str], folder: Path | None = None) -> str:
     """What the compiler said when it failed; "" when it did not."""
     done = subprocess.run(
-        command, capture_output=True, text=True, errors="replace", timeout=TIMEOUT, check=False
-    )
+        command, capture_output=True, text=True, errors="replace", timeout=TIMEOUT, check=False,
+        cwd=folder,
+    )  # fmt: skip
     if done.returncode == 0:
         return ""
     return done.stderr[:2000] or f"the compiler failed with {done.returncode}"
