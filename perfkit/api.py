@@ -86,12 +86,13 @@ def compile_scop(
         source = builder.source(seed.state, signature, poly)
         return builder.kernel(signature, source, seed.script, precondition=precondition)
 
+    args, keywords = example
+    sizes = _example_sizes(signature, args, keywords)
     if measure > 0 and schedule == "auto":
-        found = candidates(state, analysis, builder.machine)
-        args, keywords = example
+        found = candidates(state, analysis, builder.machine, sizes, settings.threads)
         choice = measured(found, measure, build, lambda k: _timed(k, args, keywords))
     else:
-        choice = choose(state, analysis, builder.machine, schedule)
+        choice = choose(state, analysis, builder.machine, schedule, sizes, settings.threads)
     kernel = _finish(builder, analysis, signature, choice, precondition)
     if settings.check:
         check_kernel(scop, signature, kernel)
@@ -111,6 +112,22 @@ def _finish(
     return builder.kernel(
         signature, source, choice.script, explain=explain, precondition=precondition
     )
+
+
+def _example_sizes(
+    signature: Signature, args: tuple[Any, ...], keywords: Mapping[str, Any]
+) -> dict[str, int]:
+    """The sizes of the example call, as far as it gives them: what the choice is made for."""
+    named = dict(zip((p.name for p in signature.inputs), args, strict=False)) | dict(keywords)
+    sizes: dict[str, int] = {}
+    for parameter in signature.inputs:
+        value = named.get(parameter.name)
+        if parameter.kind == "size" and isinstance(value, int | np.integer):
+            sizes[parameter.name] = int(value)
+        for symbol, extent in zip(parameter.shape, getattr(value, "shape", ()), strict=False):
+            if isinstance(symbol, str):
+                sizes[symbol] = int(extent)
+    return sizes
 
 
 def _timed(

@@ -55,15 +55,17 @@ def optimize_scop(scop: Scop, request: Request, settings: config.Settings) -> Ch
     analysis = Analysis(max_operations=settings.isl_max_operations)
     builder = Builder.detect(settings)
     if request.measure and request.schedule == "auto":
-        trial = Trial(scop, known_sizes(scop, request.sizes), builder)
-        found = candidates(state, analysis, builder.machine)
+        sizes = known_sizes(scop, request.sizes)
+        trial = Trial(scop, sizes, builder)
+        found = candidates(state, analysis, builder.machine, sizes, settings.threads)
         choice = measured(
             found, request.measure, trial.kernel, lambda k: k.bind(*trial.data()).seconds
         )
     else:
         named = request.schedule in NAMED
         text = request.schedule if named else read_script(request.schedule)
-        choice = choose(state, analysis, builder.machine, text)
+        likely = _likely_sizes(scop, request.sizes)
+        choice = choose(state, analysis, builder.machine, text, likely, settings.threads)
     if request.check:
         Trial(scop, check_sizes(scop, request.sizes), builder).check(choice.seed, original(state))
     return choice
@@ -171,6 +173,12 @@ def known_sizes(scop: Scop, given: Mapping[str, int]) -> dict[str, int]:
             f"{scop.name}: measuring needs values for {', '.join(missing)}: add {pairs}"
         )
     return _allowed(scop, sizes)
+
+
+def _likely_sizes(scop: Scop, given: Mapping[str, int]) -> dict[str, int]:
+    """The sizes that are given or that the program bounds; the others stay open."""
+    found = {n: given.get(n, _largest(scop, n)) for n in scop.parameters}
+    return {n: value for n, value in found.items() if value is not None}
 
 
 def check_sizes(scop: Scop, given: Mapping[str, int]) -> dict[str, int]:

@@ -11,11 +11,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from math import ceil, floor, prod
+from math import prod
 
 import islpy as isl
 
-from perfkit.ir.affine import Affine, Constraint
+from perfkit.ir.affine import Affine, Constraint, Domain
 from perfkit.ir.expr import ITEMSIZE, Access
 from perfkit.ir.isl import Polyhedra, budget_errors, domain_of
 from perfkit.ir.scop import Array, Scop, Statement
@@ -79,10 +79,17 @@ def walks(scop: Scop, tree: Node) -> tuple[Walk, ...]:
     return tuple(found)
 
 
+_TILE = 8
+"""A step of at most 1/8 of a floor's divisor is taken to stay inside the tile."""
+
+
 def _change(expr: Affine, move: Mapping[str, Fraction]) -> Fraction:
     total = sum((c * move.get(name, Fraction(0)) for name, c in expr.terms), Fraction(0))
     for div, c in expr.divs:
-        total += c * _change(div.inner, move) / div.divisor
+        inside = _change(div.inner, move)
+        # Within a tile the tile's number stays: packed operands are indexed by both.
+        if abs(inside) * _TILE > div.divisor:
+            total += c * inside / div.divisor
     return total
 
 
@@ -175,16 +182,23 @@ class Trips:
         self._paths: dict[str, tuple[tuple[str, ...], list[list[Constraint]]]] = {}
         with budget_errors():
             poly.renew_budget()
+            # Statements of one domain that run together have the same bounds.
+            known: dict[tuple[Domain, tuple[Affine, ...]], list[list[Constraint]]] = {}
             for s in poly.scop.statements:
                 around = enclosing(tree, s.name)
-                self._paths[s.name] = (tuple(x.name for x in around), _bounds(poly, s, around))
+                key = (s.domain, tuple(x.expression(s.name) for x in around))
+                if key not in known:
+                    known[key] = _bounds(poly, s, around)
+                self._paths[s.name] = (tuple(x.name for x in around), known[key])
 
     def at(self, sizes: Mapping[str, int]) -> dict[tuple[str, str], Trip]:
         """``(statement, loop) -> Trip`` for every statement and loop around it."""
         result: dict[tuple[str, str], Trip] = {}
         for statement, (names, bounds) in self._paths.items():
             totals = [0.0] * len(names)
-            _sample(bounds, {**sizes}, 0, 1.0, totals)
+            limits = [[_limit(c, k, sizes) for c in level] for k, level in enumerate(bounds)]
+            deciding = {j for level in limits for limit in level for j, _ in limit.terms}
+            _sample(limits, deciding, [0] * len(names), 0, 1.0, totals)
             before = 1.0
             for name, total in zip(names, totals, strict=True):
                 result[statement, name] = Trip(total / before if before else 0.0, total)
@@ -211,34 +225,68 @@ def _bounds(poly: Polyhedra, s: Statement, around: tuple[Loop, ...]) -> list[lis
     return result
 
 
+@dataclass(frozen=True, slots=True)
+class _Limit:
+    """``factor * v + const + sum(c * values[j]) >= 0`` for the value v of a loop.
+
+    With ``exact`` it is an equation, and ``factor`` is positive.
+    """
+
+    factor: int
+    const: int
+    terms: tuple[tuple[int, int], ...]
+    exact: bool
+
+
+def _limit(constraint: Constraint, level: int, sizes: Mapping[str, int]) -> _Limit:
+    """The constraint on loop ``level`` at these sizes, over the positions of the outer loops."""
+    outer = {f"v{k}": k for k in range(level)}
+    own = f"v{level}"
+    exact = constraint.kind == "eq"
+    expr = constraint.expr
+    if exact and expr.coefficient(own) < 0:
+        expr = -expr
+    fixed = {**sizes, own: 0, **dict.fromkeys(outer, 0)}
+    terms = tuple((outer[n], c) for n, c in expr.terms if n in outer)
+    return _Limit(expr.coefficient(own), expr.evaluate(fixed), terms, exact)
+
+
 def _sample(
-    bounds: list[list[Constraint]], values: dict[str, int], level: int, weight: float,
-    totals: list[float],
+    limits: list[list[_Limit]], deciding: set[int], values: list[int], level: int,
+    weight: float, totals: list[float],
 ) -> None:  # fmt: skip
-    if level == len(bounds):
+    """Add up the iterations of ``level`` and the loops inside, for one choice of outer values.
+
+    A loop that no bound inside depends on (is not ``deciding``) needs a single sample.
+    """
+    if level == len(limits):
         return
-    name = f"v{level}"
-    low, high = float("-inf"), float("inf")
-    for c in bounds[level]:
-        factor = c.expr.coefficient(name)
-        rest = c.expr.evaluate({**values, name: 0})
-        limit = Fraction(-rest, factor)
-        if factor > 0 or c.kind == "eq":
-            low = max(low, ceil(limit))
-        if factor < 0 or c.kind == "eq":
-            high = min(high, floor(limit))
-    if not low <= high or low == float("-inf") or high == float("inf"):
+    low: int | None = None
+    high: int | None = None
+    for limit in limits[level]:
+        rest = limit.const + sum(c * values[j] for j, c in limit.terms)
+        factor = limit.factor
+        if factor > 0:
+            bound = -(rest // factor)
+            low = bound if low is None else max(low, bound)
+        if factor < 0 or limit.exact:
+            bound = rest // -factor if factor < 0 else -rest // factor
+            high = bound if high is None else min(high, bound)
+    if low is None or high is None or low > high:
         return
-    count = int(high - low) + 1
+    count = high - low + 1
     totals[level] += weight * count
-    if level + 1 == len(bounds):
+    if level + 1 == len(limits):
         return
-    if count <= len(_NODES):
-        points = [(int(low) + k, 1.0) for k in range(count)]
+    if level not in deciding:
+        points = [(low, float(count))]
+    elif count <= len(_NODES):
+        points = [(low + k, 1.0) for k in range(count)]
     else:
         points = [(round(low + x * (count - 1)), w * count) for x, w in _NODES]
     for value, share in points:
-        _sample(bounds, {**values, name: value}, level + 1, weight * share, totals)
+        values[level] = value
+        _sample(limits, deciding, values, level + 1, weight * share, totals)
 
 
 # -- memory ----------------------------------------------------------------------------------

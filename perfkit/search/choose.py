@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from perfkit import log
@@ -42,15 +42,24 @@ class Row:
     note: str = field(default="")
 
 
-def choose(state: State, analysis: Analysis, machine: Machine, schedule: str) -> Choice:
+def choose(
+    state: State,
+    analysis: Analysis,
+    machine: Machine,
+    schedule: str,
+    sizes: Mapping[str, int] | None = None,
+    threads: int | None = None,
+) -> Choice:
     """A schedule by name ("auto", "original", "parallel", "pluto") or from the text of a script.
+
+    ``sizes`` (values of parameters) and ``threads`` say what "auto" is to be good for.
 
     Raises ScriptError, TransformError or IllegalSchedule for a script that cannot be applied.
     """
     if schedule == "original":
         return Choice(Seed("original", (), state))
     if schedule == "auto":
-        found = candidates(state, analysis, machine)
+        found = candidates(state, analysis, machine, sizes, threads)
         return Choice(found[0], tuple(Row(s.name, len(s.steps)) for s in found))
     if schedule in NAMED:
         return Choice(_named(state, analysis, machine.simd_bytes or 16, schedule))

@@ -1,0 +1,119 @@
+"""What the analytic model needs to know about a processor, in seconds and bytes.
+
+Cache sizes, cores and vector width come from :class:`perfkit.runtime.machine.Machine`. What the
+operating system does not tell has documented defaults, typical of server cores of the years 2019
+to 2024 (per-level figures: A. Fog, *Instruction tables*; C. Hofmann et al., *Execution-cache-memory
+modelling*, 2019). They need only be right relative to each other, since schedules are ranked.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from perfkit.runtime.machine import Machine
+
+HERTZ = 3.0e9
+"""Clock under vector load, where the machine hides it."""
+
+CORE_RATES = (28.0, 13.0)
+"""Bytes per cycle that one core can move in from beyond L1, and from beyond L2 (streams)."""
+
+DRAM_RATE = 4.0
+"""Bytes per cycle that one core can stream from memory."""
+
+SHARED_SCALE = 2.0
+"""How many cores' worth of streaming a shared level or memory can serve at once."""
+
+LATENCY_FACTOR = (1.2, 1.4, 1.6)
+"""How much dearer a line is than in a stream where no prefetcher helps (large strides)."""
+
+BARRIER = 1.1e-6
+"""Seconds that threads take to start a shared loop and meet behind it, for two threads."""
+
+HUGE_PAGE = 2 << 20
+"""Bytes of a transparent huge page, taken for granted unless the system says "never"."""
+
+DEFAULT_CACHES = ((32 << 10, 1), (512 << 10, 1), (16 << 20, 2))
+"""Bytes and sharing cores by level, where the machine hides its caches."""
+
+
+@dataclass(frozen=True, slots=True)
+class Level:
+    """A cache and the link that fills it.
+
+    Attributes:
+        bytes: capacity.
+        core_rate: bytes per second that one core can fill it with, as a stream.
+        total_rate: the same for all cores together.
+        scattered: how many times longer a line takes that is not part of a stream.
+        shared: whether the cores of this process share it.
+    """
+
+    bytes: int
+    core_rate: float
+    total_rate: float
+    scattered: float
+    shared: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """A processor as the model sees it; every default is documented in this module.
+
+    Attributes:
+        threads: threads that a parallel loop runs on.
+        simd_bytes: width of a vector register; 8 without vectors.
+        registers: architectural vector registers.
+        fma_per_cycle, loads_per_cycle, stores_per_cycle: vector instructions of one core.
+        fma_latency: cycles from one fused multiply-add to the next that needs its result.
+        add_latency: the same for additions, which scalar sums wait for (products run ahead).
+        hertz: cycles per second.
+        levels: caches, nearest first; each knows the rate at which it is filled from outside.
+        barrier: seconds per start and end of a parallel loop.
+        page_bytes, tlb_entries: pages whose address the first level of the TLB remembers.
+        page_fault: seconds for the first touch of 4 KiB of fresh memory.
+    """
+
+    threads: int
+    simd_bytes: int
+    registers: int
+    hertz: float
+    levels: tuple[Level, ...]
+    fma_per_cycle: float = 2.0
+    loads_per_cycle: float = 2.0
+    stores_per_cycle: float = 1.0
+    fma_latency: float = 4.0
+    add_latency: float = 3.0
+    barrier: float = BARRIER
+    page_bytes: int = HUGE_PAGE
+    tlb_entries: int = 64
+    page_fault: float = 2.5e-7
+
+    @classmethod
+    def of(cls, machine: Machine, threads: int | None = None) -> Device:
+        """The device that ``machine`` is, for kernels of so many threads (default: all cores)."""
+        count = max(1, threads or machine.logical_cores)
+        found = [(c.bytes, c.shared_by) for c in machine.caches] or list(DEFAULT_CACHES)
+        levels: list[Level] = []
+        for k, (size, shared_by) in enumerate(found):
+            last = k == len(found) - 1
+            rate = (DRAM_RATE if last else CORE_RATES[min(k, len(CORE_RATES) - 1)]) * HERTZ
+            # The link of a level is shared when the level it comes from is.
+            outside_shared = last or found[k + 1][1] > 1
+            scale = min(count, SHARED_SCALE) if outside_shared else count
+            scattered = LATENCY_FACTOR[min(k, len(LATENCY_FACTOR) - 1)]
+            levels.append(Level(size, rate, rate * scale, scattered, shared_by > 1))
+        wide = any(name.startswith("avx512") for name in machine.isa)
+        return cls(
+            threads=count,
+            simd_bytes=machine.simd_bytes or 8,
+            registers=32 if wide or machine.architecture.startswith(("aarch64", "arm")) else 16,
+            hertz=HERTZ,
+            levels=tuple(levels),
+            barrier=BARRIER * (1.0 if count <= 2 else 1.0 + 0.2 * count.bit_length()),
+            # big arrays get huge pages where the system offers them (NumPy asks for them)
+            page_bytes=machine.page_bytes if machine.huge_pages == "never" else HUGE_PAGE,
+        )
+
+
+__all__ = ["Device", "Level"]
