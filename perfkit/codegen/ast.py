@@ -61,16 +61,12 @@ class _Yaml:
     def __init__(self, poly: Polyhedra, scop: Scop) -> None:
         self.poly = poly
         self.params = poly.params
-        self.tuples = {
-            s.name: f"{s.name}[{', '.join(s.iterators)}]" for s in scop.statements
-        }
+        self.tuples = {s.name: f"{s.name}[{', '.join(s.iterators)}]" for s in scop.statements}
         self.scop = scop
 
     def document(self, tree: trees.Node) -> str:
         names = trees.statements(tree)
-        pieces = "; ".join(
-            f"{self.tuples[n]} : {self.scop.statement(n).domain}" for n in names
-        )
+        pieces = "; ".join(f"{self.tuples[n]} : {self.scop.statement(n).domain}" for n in names)
         lines = [f'domain: "{self.params}{{ {pieces} }}"']
         lines += self._child(tree, 0)
         return "\n".join(lines)
@@ -144,7 +140,8 @@ class _Converter:
         if kind == _NODE.block:
             children = node.block_get_children()
             return tuple(
-                n for k in range(children.n_ast_node())
+                n
+                for k in range(children.n_ast_node())
                 for n in self.convert(children.get_at(k), env, marks)
             )
         if kind == _NODE.if_:
@@ -318,9 +315,7 @@ class _Converter:
             return ((),) if expr.int_get_val().to_python() else ()
         op = expr.op_get_type()
         if op in (_OP.and_, _OP.and_then, _OP.or_, _OP.or_else):
-            parts = [
-                self.condition(expr.op_get_arg(k), env) for k in range(expr.op_get_n_arg())
-            ]
+            parts = [self.condition(expr.op_get_arg(k), env) for k in range(expr.op_get_n_arg())]
             if op in (_OP.and_, _OP.and_then):
                 return conjunction(parts)
             return tuple(p for part in parts for p in part)

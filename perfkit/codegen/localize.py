@@ -135,9 +135,9 @@ def _places(scop: Scop, loop: For, array: str) -> tuple[Place, ...]:
 
 def _fixed(scop: Scop, loop: For, array: str) -> bool:
     """Whether every copy names its element with variables known at the top of the body."""
-    declared = {
-        n.name for child in loop.body for n in walk(child) if isinstance(n, For | Let)
-    } - {loop.name}
+    declared = {n.name for child in loop.body for n in walk(child) if isinstance(n, For | Let)} - {
+        loop.name
+    }
     places = _places(scop, loop, array)
     used = {name for p in places for i in p.access.indices for name in i.names()}
     if used & declared:

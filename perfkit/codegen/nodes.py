@@ -33,7 +33,7 @@ Bound = Affine | Extreme
 class Lanes:
     """``count`` instances at once: loop variable ``name``, ``name + step``, ...
 
-    ``part`` numbers the vectors of one strip: each keeps a partial result of its own in a reduction.
+    ``part`` numbers the vectors of a strip: each keeps its own partial result in a reduction.
     """
 
     name: str

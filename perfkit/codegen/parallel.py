@@ -137,7 +137,9 @@ def _share(nodes: tuple[Node, ...]) -> tuple[Node, ...]:
         flush()
         match node:
             case For() if node.mark("parallel") is not None:
-                result.append(replace(_without_parallel(node), schedule=_clause(node)))
+                inner = tuple(map(_without_parallel, node.body))
+                marks = tuple(m for m in node.marks if m.kind != "parallel")
+                result.append(replace(node, marks=marks, body=inner, schedule=_clause(node)))
             case For() | Guard() | Let():
                 result.append(replace(node, body=_share(node.body)))
             case _:
@@ -165,8 +167,7 @@ def _without_parallel(node: Node) -> Node:
 def _clause(loop: For) -> str:
     """Static for even iterations; dynamic where the work inside depends on the iteration."""
     uneven = any(
-        loop.name in bound_names(n.lower) | bound_names(n.upper)
-        and not _same_length(n, loop.name)
+        loop.name in bound_names(n.lower) | bound_names(n.upper) and not _same_length(n, loop.name)
         for n in walk(loop)
         if isinstance(n, For) and n is not loop
     )
@@ -181,13 +182,9 @@ def _clause(loop: For) -> str:
     return "schedule(dynamic)" if tiles else "schedule(guided)"
 
 
-
-
 def _same_length(loop: For, outer: str) -> bool:
     """A point loop of a tile: starts at ``c * outer`` and ends a constant later (or clipped)."""
     lowers, uppers = leaves(loop.lower), leaves(loop.upper)
     low = {a.coefficient(outer) for a in lowers if outer in a.names()}
     high = {a.coefficient(outer) for a in uppers if outer in a.names()}
     return low == high and len(low) == 1
-
-

@@ -171,9 +171,7 @@ class Promoter:
         runs = _runs(loop)
         return (scope,) if runs is None else (Guard(runs, (scope,)),)
 
-    def _apart(
-        self, a: Place, b: Place, loop: For, around: tuple[tuple[Piece, ...], ...]
-    ) -> bool:
+    def _apart(self, a: Place, b: Place, loop: For, around: tuple[tuple[Piece, ...], ...]) -> bool:
         """Whether ``a`` (in any iteration) and ``b`` (in any iteration) are never one element."""
         for i, j in zip(a.access.indices, b.access.indices, strict=True):
             difference = i - j
@@ -195,9 +193,7 @@ class Promoter:
         names: dict[str, None] = {}
         conditions = [*around, _range(loop)]
         later = {loop.name: Affine.variable(f"{loop.name}_b")}
-        conditions.append(
-            tuple(tuple(c.substitute(later) for c in p) for p in _range(loop))
-        )
+        conditions.append(tuple(tuple(c.substitute(later) for c in p) for p in _range(loop)))
         first = _lane_access(a, "lane_a", conditions)
         second = _lane_access(b, "lane_b", conditions).substitute(later)
         same = tuple(

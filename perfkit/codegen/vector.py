@@ -234,9 +234,7 @@ class Expander:
             if not explicit(statement.value):
                 return 1
             index = {i for e in statement.write.indices for i in e.names()}
-            written = {
-                n for it, value in instance.values if it in index for n in value.names()
-            }
+            written = {n for it, value in instance.values if it in index for n in value.names()}
             if loop.name not in written and not (
                 innermost and instance.statement in self.reductions
             ):

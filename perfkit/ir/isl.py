@@ -119,8 +119,10 @@ class Polyhedra:
     def access_map(self, statement: Statement, access: Access) -> isl.Map:
         """``S[i] -> A[f(i)]``, restricted to the statement's domain."""
         indices = ", ".join(map(str, access.indices))
-        text = f"{{ {statement.name}[{', '.join(statement.iterators)}] -> {access.array}[{indices}] }}"
-        return self.map(text).intersect_domain(self.domains[statement.name])
+        instance = f"{statement.name}[{', '.join(statement.iterators)}]"
+        return self.map(f"{{ {instance} -> {access.array}[{indices}] }}").intersect_domain(
+            self.domains[statement.name]
+        )
 
     @cached_property
     def writes(self) -> Mapping[str, isl.Map]:
@@ -156,7 +158,9 @@ def affine_of(aff: isl.Aff, iterators: tuple[str, ...]) -> Affine:
     no integer-valued schedule or bound has.
     """
     denominator = _int(aff.get_denominator_val())
-    parameters = [aff.get_dim_name(isl.dim_type.param, k) for k in range(aff.dim(isl.dim_type.param))]
+    parameters = [
+        aff.get_dim_name(isl.dim_type.param, k) for k in range(aff.dim(isl.dim_type.param))
+    ]
 
     def numerator(value: isl.Val) -> int:
         scaled = value.mul(isl.Val.int_from_si(aff.get_ctx(), denominator))

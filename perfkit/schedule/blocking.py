@@ -260,9 +260,7 @@ def _permute(builder: Steps, nest: tuple[str, ...], order: tuple[str, ...]) -> b
 def _lanes(builder: Steps, loop: str, simd_bytes: int) -> int:
     scop = builder.state.scop
     names = set(statements(find_loop(builder.state.tree, loop)))
-    sizes = [
-        ITEMSIZE[scop.array(s.write.array).dtype] for s in scop.statements if s.name in names
-    ]
+    sizes = [ITEMSIZE[scop.array(s.write.array).dtype] for s in scop.statements if s.name in names]
     return max(2, simd_bytes // max(sizes))
 
 

@@ -250,9 +250,7 @@ class _Resolver:
 def _same_computations(
     original: Scop, scop: Scop, match: Correspondence, before: Polyhedra, after: Polyhedra
 ) -> None:
-    moved = {
-        scop.statement(name).write.array: scop.statement(name).value for name in match.copies
-    }
+    moved = {scop.statement(name).write.array: scop.statement(name).value for name in match.copies}
     for s in original.statements:
         parts = [p for p, o in match.origin.items() if o == s.name]
         covered = before.domains[s.name].subtract(before.domains[s.name])

@@ -25,7 +25,7 @@ from perfkit.analysis.dependences import (
     show_pair,
 )
 from perfkit.analysis.fronts import Front
-from perfkit.errors import IllegalSchedule, TransformError
+from perfkit.errors import IllegalSchedule
 from perfkit.ir.affine import Affine
 from perfkit.ir.isl import budget_errors
 from perfkit.ir.tree import Leaf, Loop, Mark, Node, Sequence, find_loop, loops, statements

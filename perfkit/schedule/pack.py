@@ -18,7 +18,7 @@ from perfkit.ir.tree import (
     find_loop,
     fresh_name,
 )
-from perfkit.schedule.copies import unused_name
+from perfkit.schedule.copies import before, unused_name
 from perfkit.schedule.expand import affine_bounds
 from perfkit.schedule.flow import is_transfer
 from perfkit.schedule.state import State
@@ -105,9 +105,7 @@ class Pack:
             for e in walk(statement.value):  # parents first
                 if is_transfer(e) and loads(e) == (access,) and e.dtype == statement.value.dtype:
                     return e
-        return next(
-            e for e in walk(statement.value) if isinstance(e, Load) and e.access == access
-        )
+        return next(e for e in walk(statement.value) if isinstance(e, Load) and e.access == access)
 
     def _dimension(
         self, statement: Statement, index: Affine, outer: tuple[Loop, ...]
@@ -210,11 +208,13 @@ class Pack:
         tree = _with_copy(state.tree, outer, dict(zip(
             (loop.name for loop in outer), map(Affine.variable, tiles), strict=True
         )), name, nest)  # fmt: skip
-        return replace(
-            state,
-            scop=replace(scop, arrays=(*scop.arrays, buffer), statements=(*everything, copy)),
-            tree=tree,
+        # Where nobody writes the array, copying it first is the same program; dependences are
+        # computed from that order. Otherwise the present one says which values are copied.
+        order = tree if old.name in scop.written else before(scop.tree, copy)
+        packed = replace(
+            scop, arrays=(*scop.arrays, buffer), statements=(*everything, copy), tree=order
         )
+        return replace(state, scop=packed, tree=tree)
 
 
 def _with_copy(
