@@ -22,7 +22,7 @@ test: $(VENV)/.test
 	exit $$status
 
 bench: $(VENV)/.demo
-	$(BIN)/python -m bench
+	$(BIN)/python -m bench.polybench --dataset LARGE --measure 4
 
 fuzz: $(VENV)/.test
 	$(BIN)/python -m tests.fuzz --n $(N)
