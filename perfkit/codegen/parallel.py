@@ -80,9 +80,11 @@ def settle(nodes: tuple[Node, ...], reducer: Reducer) -> tuple[Node, ...]:
             return node
         if isinstance(node, For) and node.mark("parallel") is not None:
             registers = reducer.registers(node)
-            if registers and any(m.kind != "parallel" for m in node.marks):
-                return _chunked(node, registers)
             if registers is not None:
+                # One level of threads: inside, later passes must not take a loop for parallel.
+                node = replace(node, body=tuple(map(_without_parallel, node.body)))
+                if registers and any(m.kind != "parallel" for m in node.marks):
+                    return _chunked(node, registers)
                 return replace(node, combined=registers)
             node = replace(node, marks=tuple(m for m in node.marks if m.kind != "parallel"))
         return replace(node, body=tuple(map(visit, node.body)))
