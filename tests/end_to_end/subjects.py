@@ -58,8 +58,11 @@ class Subject(Protocol):
 
     def interpret(
         self, sizes: Mapping[str, int], arguments: dict[str, Any], scop: Scop, tree: Node | None
-    ) -> None:
-        """Run ``scop`` in the order of ``tree`` in the interpreter, on the same arguments."""
+    ) -> bool:
+        """Run ``scop`` in the order of ``tree`` in the interpreter, on the same arguments.
+
+        False where that cannot be done.
+        """
         ...
 
     def compared(self, arguments: Mapping[str, Any]) -> list[str]:
@@ -99,8 +102,9 @@ class PythonSubject:
 
     def interpret(
         self, sizes: Mapping[str, int], arguments: dict[str, Any], scop: Scop, tree: Node | None
-    ) -> None:
+    ) -> bool:
         interpret.call(scop, self.signature, arguments, tree)
+        return True
 
     def compared(self, arguments: Mapping[str, Any]) -> list[str]:
         return [n for n, v in arguments.items() if isinstance(v, np.ndarray)]
@@ -159,7 +163,7 @@ class CSubject:
 
     def interpret(
         self, sizes: Mapping[str, int], arguments: dict[str, Any], scop: Scop, tree: Node | None
-    ) -> None:
+    ) -> bool:
         known: dict[str, Any] = {**sizes, **arguments}
         values = {p: int(known[p]) for p in scop.parameters}
         arrays: dict[str, np.ndarray[Any, Any]] = {}
@@ -172,8 +176,11 @@ class CSubject:
                 arrays[array.name] = np.zeros(shape, array.dtype)  # a variable of the function
             else:
                 arrays[array.name] = given.reshape(-1)[: int(np.prod(shape))].reshape(shape)
-        scalars = {s.name: known[s.name] for s in scop.scalars}
-        interpret.run(scop, values, arrays, scalars, tree)
+        scalars = {s.name: known[s.name] for s in scop.scalars if s.name in known}
+        if len(scalars) == len(scop.scalars):  # else the function computes some before the region
+            interpret.run(scop, values, arrays, scalars, tree)
+            return True
+        return False
 
     def compared(self, arguments: Mapping[str, Any]) -> list[str]:
         hidden = set(self.program.c_globals)

@@ -197,7 +197,10 @@ class Run:
         program = self.subject.program
         memory = Guarded.of(program.arguments(size))
         self.begin(f"the interpreter at {size}")
-        self.subject.interpret(program.sizes[size], memory.arguments, self.subject.scop, None)
+        if not self.subject.interpret(
+            program.sizes[size], memory.arguments, self.subject.scop, None
+        ):
+            return
         problem = difference(
             {n: v for n, v in expected.items() if n != RETURNED}, memory.arguments,
             program.tolerance * 1e-3,
