@@ -161,7 +161,8 @@ def _without_parallel(node: Node) -> Node:
             return node
         case For():
             marks = tuple(m for m in node.marks if m.kind != "parallel")
-            return replace(node, marks=marks, body=tuple(map(_without_parallel, node.body)))
+            body = tuple(map(_without_parallel, node.body))
+            return replace(node, marks=marks, combined=(), body=body)
         case _:
             return replace(node, body=tuple(map(_without_parallel, node.body)))
 

@@ -133,7 +133,7 @@ class Promoter:
             if place.lanes is not None and place.lanes.name == loop.name:
                 continue
             array = self.scop.array(place.access.array)
-            if array.name in self.variables:
+            if array.name in self.variables and place not in partial:
                 continue
             rivals = [
                 other for other in touched
