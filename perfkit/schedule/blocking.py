@@ -32,6 +32,7 @@ from perfkit.schedule.pack import Pack
 from perfkit.schedule.relayout import Relayout
 from perfkit.schedule.state import State, Transform
 from perfkit.schedule.steps import Steps
+from perfkit.schedule.structure import Distribute
 from perfkit.schedule.tiling import Tile, tile_name
 
 
@@ -67,6 +68,7 @@ def block(
 ) -> tuple[tuple[Transform, ...], State]:
     """Steps that block every innermost nest of ``state`` that profits, and their result."""
     builder = Steps(state.with_tree(tidy(state.tree)), analysis)
+    _distribute(builder)
     if relayout:
         _relayout(builder)
     for outer in _nests(builder.state):
@@ -94,6 +96,35 @@ def _nests(state: State) -> tuple[str, ...]:
 
     visit(state.tree)
     return tuple(found)
+
+
+def _distribute(builder: Steps) -> None:
+    """Make perfect nests inside sequential loops: a parallel loop over several loops is split.
+
+    The scheduler keeps what lies in one cycle of dependences together even where, within one
+    iteration of the loop that carries the cycle, the parts could run one after the other.
+    """
+
+    def visit(node: Node, inside: bool) -> str | None:
+        """The first loop to split, or None."""
+        match node:
+            case Loop():
+                alone = _parallel(builder, node.name)
+                several = isinstance(node.body, Sequence) and any(
+                    isinstance(c, Loop) for c in node.body.children
+                )
+                if inside and alone and several and node.name not in refused:
+                    return node.name
+                return visit(node.body, inside or not alone)
+            case Sequence(children=children):
+                return next((n for c in children if (n := visit(c, inside)) is not None), None)
+            case _:
+                return None
+
+    refused: set[str] = set()
+    while (name := visit(builder.tree, False)) is not None:
+        refused.add(name)
+        builder.attempt(Distribute(name))
 
 
 def _block_nest(builder: Steps, outer: str, sizes: Sizes, tiled: bool) -> None:
