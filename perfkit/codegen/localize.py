@@ -129,7 +129,8 @@ def _places(scop: Scop, loop: For, array: str) -> tuple[Place, ...]:
         statement = scop.statement(instance.statement)
         for access in (statement.write, *statement.reads):
             if access.array == array:
-                found[place_of(access, instance, statement)] = None
+                # A partial result over lanes ends up in the one variable of its element.
+                found[replace(place_of(access, instance, statement), part=None)] = None
     return tuple(found)
 
 
