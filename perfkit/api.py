@@ -9,15 +9,17 @@ from typing import Any
 
 import numpy as np
 
-from perfkit import config
+from perfkit import config, log
 from perfkit.analysis.bounds import bounds_check
 from perfkit.analysis.dependences import Analysis
 from perfkit.codegen.check import check_kernel
+from perfkit.errors import BudgetExceeded
 from perfkit.frontends.python import from_function
 from perfkit.ir.scop import Scop
 from perfkit.runtime.arguments import as_array
 from perfkit.runtime.kernel import Kernel
 from perfkit.runtime.signature import Signature
+from perfkit.schedule import seeds
 from perfkit.schedule.seeds import Seed
 from perfkit.schedule.state import State
 from perfkit.search.candidates import candidates
@@ -58,8 +60,12 @@ def optimize(
         CompilerNotFound: there is no C compiler.
     """
     settings = config.current()
-    changes = {"fp": fp, "check": check, "threads": threads}
-    settings = replace(settings, **{k: v for k, v in changes.items() if v is not None})
+    settings = replace(
+        settings,
+        fp=settings.fp if fp is None else fp,
+        check=settings.check if check is None else check,
+        threads=settings.threads if threads is None else threads,
+    )
     scop, signature = from_function(function, *args, **keywords)
     return compile_scop(
         scop, signature, settings, schedule=schedule, measure=measure, example=(args, keywords)
@@ -93,7 +99,12 @@ def compile_scop(
         choice = measured(found, measure, build, lambda k: _timed(k, args, keywords))
     else:
         choice = choose(state, analysis, builder.machine, schedule, sizes, settings.threads)
-    kernel = _finish(builder, analysis, signature, choice, precondition)
+    try:
+        kernel = _finish(builder, analysis, signature, choice, precondition)
+    except BudgetExceeded as error:
+        log.get("search").warning("%s: the original order is kept: %s", signature.name, error)
+        choice = Choice(seeds.original(state))
+        kernel = _finish(builder, analysis, signature, choice, precondition)
     if settings.check:
         check_kernel(scop, signature, kernel)
     return kernel
@@ -134,11 +145,10 @@ def _timed(
     kernel: Kernel, args: tuple[Any, ...], keywords: Mapping[str, Any]
 ) -> Callable[[], float]:
     """One run on copies of the arguments, which are restored outside the timed part."""
-    named = dict(zip((p.name for p in kernel.signature.inputs), args, strict=False)) | dict(keywords)
+    names = (p.name for p in kernel.signature.inputs)
+    named = dict(zip(names, args, strict=False)) | dict(keywords)
     pristine = {
-        p.name: as_array(named[p.name], p)
-        for p in kernel.signature.inputs
-        if p.kind == "array"
+        p.name: as_array(named[p.name], p) for p in kernel.signature.inputs if p.kind == "array"
     }
     copies = {n: np.array(a, copy=True) for n, a in pristine.items()}
     written = [p.name for p in kernel.signature.inputs if p.written]
@@ -157,9 +167,7 @@ def explain(kernel: Kernel) -> str:
     return kernel.explain()
 
 
-def kernel(
-    function: Callable[..., Any] | None = None, **options: Any
-) -> Callable[..., Any]:
+def kernel(function: Callable[..., Any] | None = None, **options: Any) -> Callable[..., Any]:
     """Decorator: optimise on the first call with each combination of argument types.
 
     ``options`` are those of :func:`optimize`. The undecorated function stays reachable as

@@ -105,7 +105,7 @@ def measured(
     for seed in [original, *finalists]:
         try:
             ready.append((seed, run(build(seed))))
-        except (CompileError, InternalError, ScheduleError) as error:
+        except (BudgetExceeded, CompileError, InternalError, ScheduleError) as error:
             if seed is original:
                 raise
             log.get("search").warning("%s is left out: %s", seed.name, error)
