@@ -40,7 +40,7 @@ class Group:
         self.name: str = process_group.group_name
         self.size: int = process_group.size()
         self.rank: int = process_group.rank()
-        self.fake: bool = process_group.name() == "fake"
+        self.fake: bool = dist.get_backend(process_group) == "fake"
         self.timeout = timedelta(seconds=settings.dsp_timeout)
         self.counters = Counters()
         self.checker: Checker | None = None
