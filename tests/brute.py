@@ -206,8 +206,7 @@ class Brute:
                 if jammed:
                     wrong[here] |= alive & (d < 0) & ~relaxed
                 if "jam" in kinds:
-                    jammed = True
-                    alive &= np.abs(d) < kinds["jam"]
+                    jammed = True  # chunks of any stride and start: any two values may meet
                 else:
                     alive &= d == 0
         return self._describe(wrong, "mark")

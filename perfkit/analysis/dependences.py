@@ -6,14 +6,15 @@ the transitive closure of all three kinds orders every pair of conflicting acces
 
 Where updates of an array are a reduction that may be reordered (:mod:`perfkit.analysis.reductions`)
 that closure no longer holds: a dependence may have been covered by a chain through an update that
-is now free to move. All dependences on such an array are therefore memory-based, every conflicting
-pair, and those between two updates with the same operation are marked ``reduction``.
+is now free to move. On such an array only ordinary writes end a dependence: every pair with no
+ordinary write in between is one, and those between two updates by one operation are marked
+``reduction``.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Literal
 
@@ -21,11 +22,14 @@ import islpy as isl
 
 from perfkit.analysis.fronts import Front, PairSpace
 from perfkit.analysis.reductions import Reduction, reductions
+from perfkit.ir.expr import Access
 from perfkit.ir.isl import DEFAULT_MAX_OPERATIONS, Polyhedra, budget_errors
-from perfkit.ir.scop import Scop
+from perfkit.ir.scop import Scop, Statement
 
 Kind = Literal["flow", "anti", "output"]
 Instance = tuple[str, tuple[int, ...]]
+FEW_STATEMENTS = 4
+"""Statements of a SCoP up to which subtraction beats isl's dataflow analysis (measured)."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -139,19 +143,18 @@ class Dependences:
 # -- computing them --------------------------------------------------------------------------
 
 
-def _split(poly: Polyhedra, kind: Kind, flow: isl.UnionMap) -> list[Dependence]:
-    """Cut isl's ``S -> [T -> A]`` into one dependence per statement pair and array."""
+def _split(pairs: isl.UnionMap, kind: Kind, array: str) -> list[Dependence]:
+    """Cut a relation between instances into one dependence per statement pair."""
     found: list[isl.Map] = []
-    flow.foreach_map(found.append)
-    result = []
-    for full in found:
-        array = full.range().unwrap().get_tuple_name(isl.dim_type.out)
-        relation = full.range_factor_domain().coalesce()
-        source = relation.get_tuple_name(isl.dim_type.in_)
-        target = relation.get_tuple_name(isl.dim_type.out)
-        if not relation.is_empty():
-            result.append(Dependence(source, target, kind, array, relation))
-    return result
+    pairs.foreach_map(found.append)
+    return [
+        Dependence(
+            m.get_tuple_name(isl.dim_type.in_), m.get_tuple_name(isl.dim_type.out), kind, array,
+            m.coalesce(),
+        )
+        for m in found
+        if not m.is_empty()
+    ]  # fmt: skip
 
 
 class _Accesses:
@@ -162,106 +165,136 @@ class _Accesses:
         self.writes = poly.union_map(
             poly.writes[s.name] for s in scop.statements if s.write.array in keep
         )
-        self.reads = poly.union_map(
-            m
-            for s in scop.statements
-            for a, m in zip(dict.fromkeys(s.reads), poly.reads[s.name], strict=True)
-            if a.array in keep
-        )
+        self.reads = poly.union_map(m for _, a, m in _read_maps(poly) if a.array in keep)
         self.schedule = poly.union_map(poly.schedule_maps(scop.tree).values())
+
+    @property
+    def ends(self) -> Mapping[Kind, tuple[isl.UnionMap, isl.UnionMap]]:
+        """Source and sink accesses of each kind of dependence."""
+        return {
+            "flow": (self.writes, self.reads),
+            "output": (self.writes, self.writes),
+            "anti": (self.reads, self.writes),
+        }
+
+
+def _read_maps(poly: Polyhedra) -> Iterator[tuple[Statement, Access, isl.Map]]:
+    for s in poly.scop.statements:
+        for access, m in zip(dict.fromkeys(s.reads), poly.reads[s.name], strict=True):
+            yield s, access, m
 
 
 def _value_based(poly: Polyhedra, keep: frozenset[str], kinds: Iterable[Kind]) -> list[Dependence]:
-    if not keep:
-        return []
-    acc = _Accesses(poly, keep)
     result: list[Dependence] = []
-    for kind in kinds:
-        try:
-            result += _split(poly, kind, _isl_flow(acc, kind))
-        except isl.Error as error:
-            if "domain dimensions" not in str(error):
-                raise
-            # isl 0.27 and before fail so on some strided triangular domains.
-            result += _by_subtraction(poly, acc, kind)
+    few = len(poly.scop.statements) <= FEW_STATEMENTS
+    for array in sorted(keep):
+        acc = _Accesses(poly, frozenset([array]))
+        for kind in kinds:
+            source, sink = acc.ends[kind]
+            pairs = _last(source, sink, acc.writes, acc.schedule, simple=few)
+            result += _split(pairs, kind, array)
     return result
 
 
-def _isl_flow(acc: _Accesses, kind: Kind) -> isl.UnionMap:
-    """isl's dataflow analysis: ``source -> [target -> element]``."""
-    info = isl.UnionAccessInfo.from_sink(acc.reads if kind == "flow" else acc.writes)
-    if kind == "anti":
-        # A read is ordered before the next write only; kills end at writes in between.
-        info = info.set_may_source(acc.reads).set_kill(acc.writes)
-    else:
-        info = info.set_must_source(acc.writes)
-    return info.set_schedule_map(acc.schedule).compute_flow().get_full_may_dependence()
+def _last(
+    source: isl.UnionMap,
+    sink: isl.UnionMap,
+    kill: isl.UnionMap,
+    schedule: isl.UnionMap,
+    simple: bool,
+) -> isl.UnionMap:
+    """Pairs ``source -> later sink`` on one element with no ``kill`` access in between.
 
-
-def _by_subtraction(poly: Polyhedra, acc: _Accesses, kind: Kind) -> list[Dependence]:
-    """The same relation as all conflicting pairs less those with a write in between.
-
-    An instance writes one element, so a chain through a write stays on one element. Slower than
-    isl's analysis, and needs no parametric integer programming.
+    All accesses are to one array. The two ways give the same relation: which one is fast depends
+    on the program, and isl's has a bug.
     """
-    before = acc.schedule.lex_lt_union_map(acc.schedule)
+    if not simple:
+        try:
+            return _by_dataflow(source, sink, kill, schedule)
+        except isl.Error as error:
+            # isl up to 0.27 fails so on some strided triangular domains.
+            if "domain dimensions" not in str(error):
+                raise
+    return _by_subtraction(source, sink, kill, schedule)
+
+
+def _by_dataflow(
+    source: isl.UnionMap, sink: isl.UnionMap, kill: isl.UnionMap, schedule: isl.UnionMap
+) -> isl.UnionMap:
+    """isl's dataflow analysis: parametric integer programming, good with many statements."""
+    info = isl.UnionAccessInfo.from_sink(sink)
+    # A must-source is a source and a kill at once, which isl resolves faster.
+    if source is kill:
+        info = info.set_must_source(source)
+    else:
+        info = info.set_may_source(source).set_kill(kill)
+    return info.set_schedule_map(schedule).compute_flow().get_may_dependence()
+
+
+def _by_subtraction(
+    source: isl.UnionMap, sink: isl.UnionMap, kill: isl.UnionMap, schedule: isl.UnionMap
+) -> isl.UnionMap:
+    """All conflicting pairs less those with a kill in between; good with few statements.
+
+    An instance writes one element of the array, so a chain through a kill stays on one element.
+    """
+    before = schedule.lex_lt_union_map(schedule)
 
     def conflicts(first: isl.UnionMap, second: isl.UnionMap) -> isl.UnionMap:
         return first.apply_range(second.reverse()).intersect(before)
 
-    rewritten = conflicts(acc.writes, acc.writes)
-    if kind == "flow":
-        pairs = conflicts(acc.writes, acc.reads)
-        pairs = pairs.subtract(rewritten.apply_range(pairs))
-    elif kind == "output":
-        pairs = rewritten.subtract(rewritten.apply_range(rewritten))
-    else:
-        pairs = conflicts(acc.reads, acc.writes)
-        pairs = pairs.subtract(pairs.apply_range(rewritten))
-    found: list[isl.Map] = []
-    pairs.foreach_map(found.append)
-    result = []
-    for relation in found:
-        source = relation.get_tuple_name(isl.dim_type.in_)
-        target = relation.get_tuple_name(isl.dim_type.out)
-        array = poly.scop.statement(target if kind == "anti" else source).write.array
-        if not relation.is_empty():
-            result.append(Dependence(source, target, kind, array, relation.coalesce()))
-    return result
+    covered = conflicts(source, kill).apply_range(conflicts(kill, sink))
+    return conflicts(source, sink).subtract(covered)
 
 
-def _memory_based(poly: Polyhedra, array: str, found: Mapping[str, Reduction]) -> list[Dependence]:
-    """Every ordered pair of conflicting accesses to one array."""
+def _around_updates(
+    poly: Polyhedra, array: str, found: Mapping[str, Reduction]
+) -> list[Dependence] | None:
+    """Dependences on an array with reordered updates; None when no update meets another one."""
     scop = poly.scop
-    schedules = poly.schedule_maps(scop.tree)
-    # (statement, is a write, operation when the access is a reduction's update, map)
-    accesses: list[tuple[str, bool, str | None, isl.Map]] = []
-    for s in scop.statements:
-        reduction = found.get(s.name)
-        op = reduction.op if reduction and reduction.array == array else None
-        if s.write.array == array:
-            accesses.append((s.name, True, op, poly.writes[s.name]))
-        for access, m in zip(dict.fromkeys(s.reads), poly.reads[s.name], strict=True):
-            if access.array == array:
-                accesses.append((s.name, False, op if access == s.write else None, m))
-    merged: dict[tuple[str, str, Kind, bool], isl.Map] = {}
-    for source, first_writes, first_op, first in accesses:
-        for target, second_writes, second_op, second in accesses:
-            if not (first_writes or second_writes):
-                continue
-            kind: Kind = (
-                "output" if first_writes and second_writes else "flow" if first_writes else "anti"
-            )
-            relation = first.apply_range(second.reverse())
-            relation = relation.intersect(schedules[source].lex_lt_map(schedules[target]))
-            if relation.is_empty():
-                continue
-            key = (source, target, kind, first_op is not None and first_op == second_op)
-            merged[key] = merged[key].union(relation) if key in merged else relation
-    return [
-        Dependence(source, target, kind, array, relation.coalesce(), relaxed)
-        for (source, target, kind, relaxed), relation in merged.items()
-    ]
+    updates = {n: r.op for n, r in found.items() if r.array == array}
+    schedule = poly.union_map(poly.schedule_maps(scop.tree).values())
+    write = poly.union_map(
+        poly.writes[s.name]
+        for s in scop.statements
+        if s.write.array == array and s.name not in updates
+    )
+    read = poly.union_map(
+        m
+        for s, a, m in _read_maps(poly)
+        if a.array == array and not (s.name in updates and a == s.write)
+    )
+    groups = {
+        op: poly.union_map(poly.writes[n] for n, o in updates.items() if o == op)
+        for op in dict.fromkeys(updates.values())
+    }
+
+    def between(source: isl.UnionMap, sink: isl.UnionMap, kind: Kind) -> list[Dependence]:
+        return _split(_last(source, sink, write, schedule, simple=False), kind, array)
+
+    relaxed = [d for group in groups.values() for d in between(group, group, "flow")]
+    if not relaxed:
+        return None
+    result = [replace(d, reduction=True) for d in relaxed]
+    result += between(write, write, "output") + between(write, read, "flow")
+    result += between(read, write, "anti")
+    for op, group in groups.items():
+        result += between(write, group, "flow") + between(group, write, "output")
+        result += between(read, group, "anti") + between(group, read, "flow")
+        for other, later in groups.items():
+            if other != op:
+                result += between(group, later, "flow")
+    return _merged(result)
+
+
+def _merged(items: Iterable[Dependence]) -> list[Dependence]:
+    """One dependence per statement pair, kind, array and reduction flag."""
+    merged: dict[tuple[str, str, Kind, str, bool], Dependence] = {}
+    for d in items:
+        key = (d.source, d.target, d.kind, d.array, d.reduction)
+        old = merged.get(key)
+        merged[key] = replace(d, relation=old.relation.union(d.relation)) if old else d
+    return list(merged.values())
 
 
 def compute(poly: Polyhedra, fp: str = "strict") -> Dependences:
@@ -276,9 +309,9 @@ def compute(poly: Polyhedra, fp: str = "strict") -> Dependences:
         items: list[Dependence] = []
         value_based = set(scop.written)
         for array in sorted({r.array for r in found.values()}):
-            memory = _memory_based(poly, array, found)
-            if any(d.reduction for d in memory):
-                items += memory
+            around = _around_updates(poly, array, found)
+            if around is not None:
+                items += around
                 value_based.discard(array)
         items += _value_based(poly, frozenset(value_based), ("flow", "output", "anti"))
     rank = {s.name: k for k, s in enumerate(scop.statements)}

@@ -51,7 +51,7 @@ class PairSpace:
 class Front:
     """Pairs of instances whose values agree so far, with remembered answers about one level."""
 
-    __slots__ = ("_before", "_reversed", "_same", "_within", "pairs", "space")
+    __slots__ = ("_before", "_reversed", "_same", "pairs", "space")
 
     def __init__(self, space: PairSpace, pairs: isl.Set) -> None:
         self.space = space
@@ -59,7 +59,6 @@ class Front:
         self._reversed: dict[tuple[Affine, Affine], bool] = {}
         self._before: dict[tuple[Affine, Affine], bool] = {}
         self._same: dict[tuple[Affine, Affine], Front | None] = {}
-        self._within: dict[tuple[Affine, Affine, int], Front | None] = {}
 
     def _some(self, condition: isl.BasicSet) -> bool:
         return not self.pairs.intersect(isl.Set.from_basic_set(condition)).is_empty()
@@ -104,18 +103,6 @@ class Front:
             zero = self.space.difference(source, target).zero_basic_set()
             found = self._part(isl.Set.from_basic_set(zero))
         self._same[key] = found
-        return found
-
-    def within(self, source: Affine, target: Affine, distance: int) -> Front | None:
-        """The pairs whose values differ by less than ``distance``, either way."""
-        key = (source, target, distance)
-        if key in self._within:
-            return self._within[key]
-        delta = self.space.difference(source, target)
-        reach = isl.Aff.zero_on_domain(delta.get_domain_local_space()).set_constant_val(distance)
-        near = delta.lt_basic_set(reach).intersect(delta.neg().lt_basic_set(reach))
-        found = self._part(isl.Set.from_basic_set(near))
-        self._within[key] = found
         return found
 
     def reversed_pairs(self, source: Affine, target: Affine) -> isl.Set:

@@ -5,9 +5,10 @@ level the pairs that are still undecided must not be reversed; those with equal 
 next level. A mark widens what counts as undecided or concurrent:
 
 - ``parallel`` and ``vector``: a pair that reaches the loop must have equal values there;
-- ``jam(n)``: instances less than n apart may share a chunk, whose order is decided by the loops
-  inside; wherever chunks start, so the answer does not hang on the alignment of loop bounds. The
-  copies run innermost, all of a statement's before the next statement's.
+- ``jam(n)``: any two iterations may share a chunk, whose order is decided by the loops inside. So
+  the answer does not hang on where chunks start, nor on the stride of the generated loop (values 3
+  apart are neighbours where only every third one occurs). The copies run innermost, all of a
+  statement's before the next statement's.
 """
 
 from __future__ import annotations
@@ -260,10 +261,10 @@ def _marks(
         if jammed and not relaxed and front.reversed(a, b):
             reason = f"reversed when {', '.join(jammed)} is unrolled and jammed"
             return _named(deps, key, front.reversed_pairs(a, b), reason, relaxed)
-        jam = next((m for m in marks if m.kind == "jam"), None)
-        rest = front.within(a, b, jam.factor) if jam else front.same(a, b)
-        if jam and loop:
+        if loop is not None and any(m.kind == "jam" for m in marks):
             jammed.append(loop.name)
+            continue
+        rest = front.same(a, b)
         if rest is None:
             return None
         front = rest
