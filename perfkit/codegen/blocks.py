@@ -8,6 +8,7 @@ from functools import partial
 
 from perfkit.codegen.binding import need_binding
 from perfkit.codegen.ctext import C_TYPES, Helpers, Registers, Writer
+from perfkit.codegen.names import Names
 from perfkit.codegen.nodes import (
     Buffer,
     For,
@@ -33,15 +34,23 @@ class BlockWriter:
     """Writes nodes as indented lines; one comment names each statement where it starts."""
 
     def __init__(
-        self, scop: Scop, helpers: Helpers, names: Mapping[str, str], threads: int = 0
+        self,
+        scop: Scop,
+        helpers: Helpers,
+        names: Mapping[str, str],
+        fresh: Names,
+        threads: int = 0,
     ) -> None:
-        """``threads`` of parallel regions; 0 leaves the number to OpenMP."""
+        """``threads`` of parallel regions; 0 leaves the number to OpenMP.
+
+        ``names`` are C expressions for names of the SCoP; ``fresh`` gives out new ones.
+        """
         self.threads = threads
         self.scop = scop
         self.statements: Mapping[str, Statement] = scop.by_name()
         self.helpers = helpers
         self.writer = Writer(helpers, names, {a.name: a.dtype for a in scop.arrays})
-        self.temporaries = 0
+        self.fresh = fresh
 
     def lines(self, nodes: tuple[Node, ...], registers: Registers, depth: int) -> list[str]:
         if len(nodes) == 1 and isinstance(nodes[0], Let | Scope | Buffer):
@@ -231,8 +240,7 @@ class BlockWriter:
             dtype = self.scop.array(target.access.array).dtype
             lanes = instance.lanes
             if lanes is not None and not self._is_vector(statement, instance, registers):
-                self.temporaries += 1
-                name = f"{target.access.array}_t{self.temporaries}"
+                name = self.fresh.fresh(f"{target.access.array}_t")
                 lines.append(f"{pad}const {C_TYPES[dtype]} {name} = {text};")
                 text = self._splat(name, dtype, lanes.count)
             if register is not None:
@@ -260,8 +268,7 @@ class BlockWriter:
         if place not in shared:
             return self._memory(place, dtype)
         if place not in loaded:
-            self.temporaries += 1
-            name = f"{place.access.array}_t{self.temporaries}"
+            name = self.fresh.fresh(f"{place.access.array}_t")
             lanes = place.lanes
             kind = C_TYPES[dtype] if lanes is None else self.helpers.vector(dtype, lanes.count)
             lines.append(f"{pad}const {kind} {name} = {self._memory(place, dtype)};")
@@ -309,8 +316,7 @@ class BlockWriter:
         if _contiguous(place):
             kind = self.helpers.unaligned(dtype, place.lanes.count)
             return [f"*({kind} *)&{self.writer.element(place.access)} = {text};"]
-        self.temporaries += 1
-        name = f"{place.access.array}_t{self.temporaries}"
+        name = self.fresh.fresh(f"{place.access.array}_t")
         kind = self.helpers.vector(dtype, place.lanes.count)
         lines = [f"const {kind} {name} = {text};"]
         for k, access in enumerate(_each_lane(place)):

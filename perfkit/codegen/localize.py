@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from itertools import count
 from math import prod
 
 from perfkit.analysis.contraction import Contraction
+from perfkit.codegen.names import Names
 from perfkit.codegen.nodes import Buffer, For, Instance, Let, Node, Register, Scope, instances, walk
 from perfkit.codegen.promote import Place, place_of
 from perfkit.ir.expr import ITEMSIZE, Access, map_accesses
@@ -20,7 +20,7 @@ from perfkit.ir.scop import Array, Scop
 
 
 def localize(
-    nodes: tuple[Node, ...], scop: Scop, loop_of: Mapping[str, str]
+    nodes: tuple[Node, ...], scop: Scop, loop_of: Mapping[str, str], names: Names
 ) -> tuple[tuple[Node, ...], frozenset[str]]:
     """Declare each array of ``loop_of`` inside its loop; returns those that were declared.
 
@@ -38,7 +38,6 @@ def localize(
             if array in _arrays(scop, i)
         )
     }
-    numbers = count(1)
 
     def visit(node: Node) -> Node:
         if isinstance(node, Instance):
@@ -48,7 +47,7 @@ def localize(
             wanted = sorted(a for a, loop in chosen.items() if loop == node.name)
             registers = tuple(
                 Register(
-                    f"{array}_{next(numbers)}", place.access, scop.array(array).dtype, place.lanes,
+                    names.fresh(f"{array}_"), place.access, scop.array(array).dtype, place.lanes,
                     load=False, store=False,
                 )
                 for array in wanted

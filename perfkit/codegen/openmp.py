@@ -18,6 +18,7 @@ from perfkit.codegen.ast import lower
 from perfkit.codegen.blocks import BlockWriter
 from perfkit.codegen.ctext import C_TYPES, Helpers, Registers, Writer
 from perfkit.codegen.localize import buffered, declare, localize
+from perfkit.codegen.names import Names
 from perfkit.codegen.nodes import Extreme, Node
 from perfkit.codegen.parallel import Reducer, parallelize, settle
 from perfkit.codegen.promote import Promoter
@@ -57,7 +58,7 @@ class Generated:
 
 
 def loop_ast(
-    poly: Polyhedra, scop: Scop, tree: trees.Node, options: Options
+    poly: Polyhedra, scop: Scop, tree: trees.Node, options: Options, names: Names | None = None
 ) -> tuple[Scop, tuple[Node, ...], frozenset[str]]:
     """Every pass of the generator, in order.
 
@@ -66,14 +67,16 @@ def loop_ast(
     """
     found = {n: r.op for n, r in find_reductions(poly, options.fp).items()}
     short = _short_lived(poly, scop, tree)
-    nodes = settle(lower(poly, scop, tree), Reducer(scop, found, _carried(poly, tree, options.fp)))
+    names = names or Names.of(scop, tree)
+    reducer = Reducer(scop, found, _carried(poly, tree, options.fp), names)
+    nodes = settle(lower(poly, scop, tree), reducer)
     scop, buffers = buffered(scop, short)
     independent = _Independence(poly, tree, options.fp)
-    nodes = Expander(scop.by_name(), options.target, found, independent).expand(nodes)
+    nodes = Expander(scop.by_name(), options.target, found, independent, names).expand(nodes)
     scalars = {n: c.loop for n, c in short.items() if c.is_scalar and c.loop}
-    nodes, inside = localize(nodes, scop, scalars)
+    nodes, inside = localize(nodes, scop, scalars, names)
     nodes = tuple(declare(n, buffers) for n in nodes)
-    nodes = Promoter(poly, scop, found, inside).promote(nodes)
+    nodes = Promoter(poly, scop, found, inside, names).promote(nodes)
     declared = inside | {a.name for arrays in buffers.values() for a in arrays}
     return scop, parallelize(nodes), declared
 
@@ -127,8 +130,9 @@ def generate_region(
     before anything was written.
     """
     poly = poly or Polyhedra(scop)
+    names = Names.of(scop, tree)
     with budget_errors():
-        scop, nodes, inside = loop_ast(poly, scop, tree, options)
+        scop, nodes, inside = loop_ast(poly, scop, tree, options, names)
     helpers = Helpers()
     writer = Writer(helpers, options.names, {})
     used = (scop.written | scop.read) - inside
@@ -138,7 +142,7 @@ def generate_region(
         if array.local and not array.rank and array.name in used:
             lines.append(f"{C_TYPES[array.dtype]} {array.name} = 0;")
     lines += _allocations(heap, writer, on_failure)
-    blocks = BlockWriter(scop, helpers, options.names, options.target.threads)
+    blocks = BlockWriter(scop, helpers, options.names, names, options.target.threads)
     lines += blocks.lines(nodes, Registers({}), 0)
     lines += [f"free({a.name});" for a in reversed(heap)]
     includes = ["#include <math.h>", "#include <stdint.h>"]

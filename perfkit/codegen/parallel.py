@@ -10,8 +10,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from itertools import count
 
+from perfkit.codegen.names import Names
 from perfkit.codegen.nodes import (
     For,
     Guard,
@@ -39,12 +39,16 @@ class Reducer:
     """
 
     def __init__(
-        self, scop: Scop, reductions: Mapping[str, str], carried: Mapping[str, frozenset[str]]
+        self,
+        scop: Scop,
+        reductions: Mapping[str, str],
+        carried: Mapping[str, frozenset[str]],
+        names: Names,
     ) -> None:
         self.scop = scop
         self.reductions = reductions
         self.carried = carried
-        self.numbers = count(1)
+        self.names = names
 
     def registers(self, loop: For) -> tuple[Register, ...] | None:
         """Shared variables for the loop; None when it must not run in parallel.
@@ -66,7 +70,7 @@ class Reducer:
             array = self.scop.array(access.array)
             if access not in found:
                 found[access] = Register(
-                    f"{array.name}_all{next(self.numbers)}", access, array.dtype,
+                    self.names.fresh(f"{array.name}_all"), access, array.dtype,
                     combine=self.reductions[statement.name],
                 )  # fmt: skip
         return tuple(found.values())
@@ -84,7 +88,7 @@ def settle(nodes: tuple[Node, ...], reducer: Reducer) -> tuple[Node, ...]:
                 # One level of threads: inside, later passes must not take a loop for parallel.
                 node = replace(node, body=tuple(map(_without_parallel, node.body)))
                 if registers and any(m.kind != "parallel" for m in node.marks):
-                    return _chunked(node, registers)
+                    return _chunked(node, registers, reducer.names.derived(node.name, "chunk"))
                 return replace(node, combined=registers)
             node = replace(node, marks=tuple(m for m in node.marks if m.kind != "parallel"))
         return replace(node, body=tuple(map(visit, node.body)))
@@ -96,9 +100,9 @@ CHUNK = 4096
 """Iterations that a thread takes at a time when it also runs them in lanes."""
 
 
-def _chunked(loop: For, registers: tuple[Register, ...]) -> For:
+def _chunked(loop: For, registers: tuple[Register, ...], name: str) -> For:
     """Threads on the outside, lanes inside: partial sums of both kinds do not mix."""
-    outer = Affine.variable(f"{loop.name}_chunk")
+    outer = Affine.variable(name)
     last = outer + (CHUNK - 1) * loop.step
     inner = replace(
         loop,
@@ -107,7 +111,7 @@ def _chunked(loop: For, registers: tuple[Register, ...]) -> For:
         marks=tuple(m for m in loop.marks if m.kind != "parallel"),
     )
     return For(
-        f"{loop.name}_chunk", loop.lower, loop.upper, (inner,), CHUNK * loop.step,
+        name, loop.lower, loop.upper, (inner,), CHUNK * loop.step,
         marks=(Mark("parallel"),), combined=registers,
     )  # fmt: skip
 

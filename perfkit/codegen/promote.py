@@ -16,8 +16,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from itertools import count
 
+from perfkit.codegen.names import Names
 from perfkit.codegen.nodes import (
     For,
     Guard,
@@ -76,6 +76,7 @@ class Promoter:
         scop: Scop,
         reductions: Mapping[str, str],
         variables: frozenset[str] = frozenset(),
+        names: Names | None = None,
     ) -> None:
         """``variables`` are the arrays that are C variables already."""
         self.poly = poly
@@ -83,7 +84,7 @@ class Promoter:
         self.statements: Mapping[str, Statement] = scop.by_name()
         self.reductions = reductions
         self.variables = variables
-        self.numbers = count(1)
+        self.names = names or Names()
 
     def promote(
         self, nodes: tuple[Node, ...], around: tuple[tuple[Piece, ...], ...] = ()
@@ -149,7 +150,7 @@ class Promoter:
                 read_only += 1
                 if read_only > MAX_READ_ONLY or not any(i.lanes for i in body):
                     continue
-            name = f"{array.name}_{next(self.numbers)}"
+            name = self.names.fresh(f"{array.name}_")
             if place in partial:
                 instance = partial[place]
                 registers.append(

@@ -22,9 +22,10 @@ copies run one after the other, unless their iterations are independent.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import product
 
+from perfkit.codegen.names import Names
 from perfkit.codegen.nodes import (
     Bound,
     For,
@@ -91,6 +92,7 @@ class Expander:
     target: Target
     reductions: Mapping[str, str]
     independent: Callable[[str], bool] = lambda loop: False
+    names: Names = field(default_factory=Names)
 
     def expand(self, nodes: tuple[Node, ...], jams: tuple[Jam, ...] = ()) -> tuple[Node, ...]:
         result: list[Node] = []
@@ -196,11 +198,12 @@ class Expander:
 
     def _one_by_one(self, nodes: tuple[Node, ...], jams: tuple[Jam, ...]) -> tuple[Node, ...]:
         """The copies in order, as loops over the strips: for what cannot be jammed."""
-        mapping = {j.name: Affine.variable(f"{j.name}_p") for j in jams}
+        one = {j.name: self.names.derived(j.name, "p") for j in jams}
+        mapping = {name: Affine.variable(point) for name, point in one.items()}
         body = self.expand(tuple(substitute(n, mapping) for n in nodes))
         for jam in reversed(jams):
             start = Affine.variable(jam.name)
-            body = (For(f"{jam.name}_p", start, start + jam.last, body, jam.step),)
+            body = (For(one[jam.name], start, start + jam.last, body, jam.step),)
         return body
 
     # -- statements ----------------------------------------------------------------------------

@@ -72,3 +72,22 @@ def test_distributed_loops_need_the_whole_array(tmp_path: Path) -> None:
     state = scheduled(SCALAR, "Expand(t)\nDistribute(i)\nParallelize(i)")
     source = assert_same(tmp_path, state, *SIZES)
     assert "malloc" in source
+
+
+def test_new_names_differ_from_those_of_the_program(tmp_path: Path) -> None:
+    """t_1 is an array, i_p the size: neither may be hidden by a variable of the generator."""
+    text = """
+params i_p
+context i_p >= 1
+array t_1[i_p] float64
+array t_t1[i_p] float64
+array t_all1[i_p] float64
+array t float64
+S0[i, j]: 0 <= i < i_p and 0 <= j <= i: t = t + t_1[j] * t_t1[j] * t_all1[j]
+S1[i]: 0 <= i < i_p: t_1[i] = t_1[i] + t
+tree
+for i(S0: i, S1: i) { for j(S0: j) S0; S1 }
+"""
+    for steps in ("", "Vectorize(j, 4)", "Parallelize(j)", "Vectorize(j, 4)\nParallelize(j)"):
+        state = scheduled(text, steps, "reassociate")
+        assert_same(tmp_path, state, {"i_p": 1}, {"i_p": 13}, rtol=1e-12)

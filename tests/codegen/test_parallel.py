@@ -35,7 +35,7 @@ UPDATES = {
 
 @pytest.mark.parametrize(
     "steps", ["Parallelize(i)", "Vectorize(i, 8)", "Vectorize(i, 4)\nParallelize(i)"]
-)  # noqa: E501
+)
 @pytest.mark.parametrize("dtype", ["float64", "float32", "int32", "int64"])
 @pytest.mark.parametrize("op", list(UPDATES))
 def test_reductions(tmp_path: Path, op: str, dtype: str, steps: str) -> None:

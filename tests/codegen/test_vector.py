@@ -18,7 +18,7 @@ from perfkit.ir.tree import Mark
 from tests.codegen.harness import Point, assert_same, executed, nodes_of, scheduled
 from tests.programs_ir import parse_scop
 
-I, J, K = (Affine.variable(n) for n in "ijk")
+I, J, K = (Affine.variable(n) for n in "ijk")  # noqa: E741
 SCOP = parse_scop("""
 params n
 array A[n, n] float64
