@@ -89,15 +89,13 @@ class BlockWriter:
         """A parallel region: its threads bound to cores, its shared results declared before."""
         pad, inner = _INDENT * depth, _INDENT * (depth + 1)
         need_binding(self.helpers)
-        shared = [
-            f"{inner}{C_TYPES[r.dtype]} {r.name};"
-            for n in walk(region) if isinstance(n, For) for r in n.combined
-        ]  # fmt: skip
+        combined = {r.name: r for n in walk(region) if isinstance(n, For) for r in n.combined}
+        shared = [f"{inner}{C_TYPES[r.dtype]} {name};" for name, r in combined.items()]
         clause = f" num_threads({self.threads})" if self.threads else ""
         return [
-            f"{pad}{{", f"{inner}const int home = perfkit_here();", *shared,
+            f"{pad}{{", f"{inner}const int perfkit_home = perfkit_here();", *shared,
             f"{inner}#pragma omp parallel{clause}", f"{inner}{{",
-            f"{inner}{_INDENT}perfkit_bind(home);",
+            f"{inner}{_INDENT}perfkit_bind(perfkit_home);",
             *self.lines(region.body, registers, depth + 2), f"{inner}}}", f"{pad}}}",
         ]  # fmt: skip
 

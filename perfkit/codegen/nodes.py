@@ -260,6 +260,9 @@ def substitute(node: Node, mapping: Mapping[str, Affine]) -> Node:
                 node,
                 lower=map_bound(node.lower, affine),
                 upper=map_bound(node.upper, affine),
+                combined=tuple(
+                    replace(r, access=r.access.substitute(mapping)) for r in node.combined
+                ),
                 body=tuple(substitute(n, mapping) for n in node.body),
             )
         case Guard():

@@ -119,6 +119,9 @@ class Expander:
 
     def _loop(self, loop: For, jams: tuple[Jam, ...]) -> tuple[Node, ...]:
         names = {j.name for j in jams}
+        if any(names & i.names() for r in loop.combined for i in r.access.indices):
+            # Every copy reduces an element of its own.
+            return self._one_by_one((loop,), jams)
         if names & (bound_names(loop.lower) | bound_names(loop.upper)):
             return self._ragged(loop, jams)
         return self._strips(loop, jams)

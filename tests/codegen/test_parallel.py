@@ -152,3 +152,20 @@ for i(S0: i) S0
 
 def test_a_sequential_program_has_no_region() -> None:
     assert "omp" not in source_of(scheduled(JACOBI_1D)).split("static int64_t kernel(")[1]
+
+
+@pytest.mark.parametrize("steps", ["Jam(i, 3)", "Unroll(i, 2)", "Vectorize(i, 4)"])
+def test_copies_of_a_parallel_reduction_sum_elements_of_their_own(
+    tmp_path: Path, steps: str
+) -> None:
+    text = """
+params n home
+context n >= 1 and home >= 1
+array a[n, home] float64
+array s[n] float64
+S0[i, j]: 0 <= i < n and 0 <= j < home: s[i] = s[i] + a[i, j]
+tree
+for i(S0: i) for j(S0: j) S0
+"""
+    state = scheduled(text, f"{steps}\nParallelize(j)", "reassociate")
+    assert_same(tmp_path, state, {"n": 1, "home": 5}, {"n": 11, "home": 9}, rtol=1e-12)
