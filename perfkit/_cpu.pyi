@@ -82,3 +82,21 @@ class Endpoint:
     def acknowledge(self, source: int, epoch: int) -> None: ...
     def abort(self, waited_for: int) -> None: ...
     def aborted(self) -> tuple[int, int, int]: ...
+
+def attention_forward(
+    sizes: list[int],
+    scale: float,
+    causal: bool,
+    threads: int,
+    tensors: list[list[int]],
+    isa: str = "",
+) -> None: ...
+def attention_backward(
+    sizes: list[int],
+    scale: float,
+    causal: bool,
+    threads: int,
+    tensors: list[list[int]],
+    isa: str = "",
+) -> None: ...
+def attention_isa() -> tuple[str, ...]: ...

@@ -11,6 +11,7 @@
 namespace py = pybind11;
 
 namespace perfkit {
+void bind_attention(py::module_& m);
 void bind_heap(py::module_& m);
 }  // namespace perfkit
 
@@ -72,5 +73,6 @@ PYBIND11_MODULE(_cpu, m) {
   m.def("time_calls", &time_calls, py::arg("function"), py::arg("arguments"),
         py::arg("repeats") = 1, py::arg("limit_ns") = 0,
         "Time calls of a kernel by address: (nanoseconds per completed call, return code).");
+  perfkit::bind_attention(m);
   perfkit::bind_heap(m);
 }

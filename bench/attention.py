@@ -1,0 +1,183 @@
+"""``python -m bench.attention``: the attention kernels alone against torch's, on the CPU.
+
+Both run on the same tensors with the same threads, checked against each other first, and take
+turns. A size's figure is the median over the rounds; the ratio is the median of the rounds' own
+ratios, with the interval that holds the middle half of them. Operations counted: 4 S^2 D per head
+forward (two products), 10 S^2 D backward (five).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import platform
+import statistics
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.nn.functional import scaled_dot_product_attention
+
+import perfkit
+from perfkit import _cpu
+from perfkit.ops import attention
+from perfkit.runtime.machine import Machine
+from perfkit.runtime.measure import machine_lock
+
+LENGTHS = (512, 1024, 4096)
+DIMS = (32, 64, 72, 128)
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
+# Largest relative difference of the two results, as a norm: more means that one is wrong.
+AGREE = {"fp32": 1e-4, "bf16": 2e-2}
+
+
+@dataclass(frozen=True)
+class Row:
+    """One size; rates in TFLOP/s, ``ratio`` is torch's time over ours."""
+
+    dtype: str
+    direction: str
+    length: int
+    dim: int
+    heads: int
+    ours: float
+    torch: float
+    ratio: float
+    ratio_low: float
+    ratio_high: float
+    rounds: int
+
+
+def ours(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    return attention(q, k, v, layout="HSD")
+
+
+def theirs(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    return scaled_dot_product_attention(q, k, v)
+
+
+def timed(run: Callable[[], object]) -> float:
+    started = time.perf_counter()
+    run()
+    return time.perf_counter() - started
+
+
+def measure(dtype: str, length: int, dim: int, heads: int, rounds: int) -> Iterator[Row]:
+    """Forward and backward of one size.
+
+    Raises:
+        RuntimeError: the two results differ.
+    """
+    torch.manual_seed(0)
+    sizes = (1, heads, length, dim)
+    q, k, v, grad = (torch.randn(sizes).to(DTYPES[dtype]) for _ in range(4))
+    inputs = [t.requires_grad_() for t in (q, k, v)]
+    outs = [function(*inputs) for function in (ours, theirs)]
+    results = [[out, *torch.autograd.grad(out, inputs, grad, retain_graph=True)] for out in outs]
+    for name, a, b in zip(("out", "d_q", "d_k", "d_v"), *results, strict=True):
+        difference = ((a - b).float().norm() / b.float().norm()).item()
+        if not difference <= AGREE[dtype]:
+            raise RuntimeError(f"{dtype} S={length} D={dim}: {name} differs by {difference:.1e}")
+
+    def forward(function: Callable[..., Tensor]) -> Callable[[], object]:
+        def run() -> None:
+            with torch.no_grad():
+                function(q, k, v)
+
+        return run
+
+    def backward(out: Tensor) -> Callable[[], object]:
+        return lambda: torch.autograd.grad(out, inputs, grad, retain_graph=True)
+
+    for direction, products, mine, peer in (
+        ("forward", 4, forward(ours), forward(theirs)),
+        ("backward", 10, backward(outs[0]), backward(outs[1])),
+    ):
+        pairs = []
+        for number in range(rounds + 1):
+            # Who goes first changes, so that neither always finds the caches of the other.
+            first, second = (mine, peer) if number % 2 == 0 else (peer, mine)
+            a, b = timed(first), timed(second)
+            pairs.append((a, b) if number % 2 == 0 else (b, a))
+        pairs = pairs[1:]  # the first round warms up
+        work = products * heads * length * length * dim / 1e12
+        ratios = sorted(b / a for a, b in pairs)
+        low, middle, high = (statistics.quantiles(ratios, n=4) if rounds > 1 else ratios * 3)[:3]
+        yield Row(
+            dtype, direction, length, dim, heads,
+            ours=work / statistics.median(a for a, _ in pairs),
+            torch=work / statistics.median(b for _, b in pairs),
+            ratio=middle, ratio_low=low, ratio_high=high, rounds=rounds,
+        )  # fmt: skip
+
+
+def geomeans(rows: list[Row]) -> dict[str, float]:
+    """Geometric mean of the ratios per element type and direction."""
+    found: dict[str, list[float]] = {}
+    for row in rows:
+        found.setdefault(f"{row.dtype} {row.direction}", []).append(row.ratio)
+    return {name: math.exp(statistics.fmean(map(math.log, r))) for name, r in found.items()}
+
+
+def line(row: Row) -> str:
+    return (
+        f"{row.dtype:5} {row.direction:9} {row.length:6} {row.dim:4} {row.ours:8.3f} "
+        f"{row.torch:8.3f} {row.ratio:7.2f}  ({row.ratio_low:.2f} .. {row.ratio_high:.2f})\n"
+    )
+
+
+def numbers(text: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in text.split(","))
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m bench.attention", description=__doc__)
+    parser.add_argument("--lengths", type=numbers, default=LENGTHS, help="512,1024,...")
+    parser.add_argument("--dims", type=numbers, default=DIMS, help="32,64,...")
+    parser.add_argument("--dtypes", default="fp32,bf16")
+    parser.add_argument("--heads", type=int, default=8)
+    parser.add_argument("--rounds", type=int, default=11)
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--json", type=Path, help="write the rows and the machine here too")
+    given = parser.parse_args(arguments)
+    if given.rounds < 1 or given.heads < 1 or given.threads < 1:
+        parser.error("rounds, heads and threads must be at least 1")
+    unknown = set(given.dtypes.split(",")) - set(DTYPES)
+    if unknown:
+        parser.error(f"unknown element types: {', '.join(sorted(unknown))}")
+    torch.set_num_threads(given.threads)
+    rows: list[Row] = []
+    sys.stdout.write("dtype direction      S    D  perfkit    torch   ratio  (middle half)\n")
+    with machine_lock():
+        for dtype in given.dtypes.split(","):
+            for dim in given.dims:
+                for length in given.lengths:
+                    for row in measure(dtype, length, dim, given.heads, given.rounds):
+                        rows.append(row)
+                        sys.stdout.write(line(row))
+                        sys.stdout.flush()
+    for name, value in geomeans(rows).items():
+        sys.stdout.write(f"geomean {name}: {value:.2f}\n")
+    if given.json:
+        report = {
+            "machine": asdict(Machine.detect()),
+            "python": platform.python_version(),
+            "torch": torch.__version__,
+            "perfkit": perfkit.__version__,
+            "isa": _cpu.attention_isa()[0],
+            "threads": given.threads,
+            "unit": "TFLOP/s",
+            "rows": [asdict(row) for row in rows],
+            "geomeans": geomeans(rows),
+        }
+        given.json.write_text(json.dumps(report, indent=1) + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,119 @@
+// Attention for Python: addresses, strides and sizes in. What they must satisfy is checked in
+// perfkit.ops; what would corrupt memory or never end is checked here too.
+#include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "cpu/attention.h"
+
+namespace py = pybind11;
+
+namespace perfkit {
+namespace {
+
+using attention::kBatchDims;
+using attention::Kind;
+using attention::Problem;
+using attention::Tensor;
+
+using Numbers = std::vector<std::int64_t>;
+
+// [address, kind, strides of 4 batch dimensions, of heads, rows and columns]
+Tensor tensor(const Numbers& numbers) {
+  Tensor out;
+  if (numbers.empty()) return out;
+  if (numbers.size() != 2 + kBatchDims + 3) throw py::value_error("a tensor is 9 numbers");
+  if (numbers[1] < 1 || numbers[1] > 3) throw py::value_error("unknown kind of element");
+  out.data = reinterpret_cast<char*>(static_cast<std::uintptr_t>(numbers[0]));
+  out.kind = static_cast<Kind>(numbers[1]);
+  for (int dim = 0; dim < kBatchDims; ++dim) out.batch[dim] = numbers[2 + dim];
+  out.head = numbers[2 + kBatchDims];
+  out.row = numbers[3 + kBatchDims];
+  out.column = numbers[4 + kBatchDims];
+  return out;
+}
+
+// sizes: 4 batch dimensions, heads, K/V heads, queries, keys, head dim, value dim
+Problem problem(const Numbers& sizes, double scale, bool causal, int threads,
+                const std::vector<Numbers>& tensors, std::size_t count) {
+  if (sizes.size() != kBatchDims + 6) throw py::value_error("a problem has 10 sizes");
+  if (tensors.size() != count) throw py::value_error("wrong number of tensors");
+  for (std::int64_t size : sizes)
+    if (size < 0) throw py::value_error("a negative size");
+  Problem out;
+  for (int dim = 0; dim < kBatchDims; ++dim) out.batch[dim] = sizes[dim];
+  out.heads = sizes[4];
+  out.kv_heads = sizes[5];
+  out.queries = sizes[6];
+  out.keys = sizes[7];
+  if (sizes[8] > attention::kMaxHeadDim || sizes[9] > attention::kMaxHeadDim)
+    throw py::value_error("a head dimension above 256");
+  out.dim = static_cast<int>(sizes[8]);
+  out.value_dim = static_cast<int>(sizes[9]);
+  if (out.kv_heads < 1 || out.heads % out.kv_heads != 0)
+    throw py::value_error("the heads are no multiple of the K/V heads");
+  if (threads < 1) throw py::value_error("at least one thread");
+  out.scale = static_cast<float>(scale);
+  out.causal = causal;
+  out.threads = threads;
+  out.q = tensor(tensors[0]);
+  out.k = tensor(tensors[1]);
+  out.v = tensor(tensors[2]);
+  out.mask = tensor(tensors[3]);
+  out.bias = tensor(tensors[4]);
+  out.out = tensor(tensors[5]);
+  out.lse = tensor(tensors[6]);
+  return out;
+}
+
+const attention::Kernels& kernels(const std::string& isa) {
+  const attention::Kernels* found = attention::find_kernels(isa.c_str());
+  if (found == nullptr) throw py::value_error("this processor cannot run the kernels " + isa);
+  return *found;
+}
+
+void forward(const Numbers& sizes, double scale, bool causal, int threads,
+             const std::vector<Numbers>& tensors, const std::string& isa) {
+  const Problem p = problem(sizes, scale, causal, threads, tensors, 7);
+  const attention::Kernels& chosen = kernels(isa);
+  py::gil_scoped_release release;
+  attention::forward(p, chosen);
+}
+
+void backward(const Numbers& sizes, double scale, bool causal, int threads,
+              const std::vector<Numbers>& tensors, const std::string& isa) {
+  Problem p = problem(sizes, scale, causal, threads, tensors, 12);
+  p.d_out = tensor(tensors[7]);
+  p.d_q = tensor(tensors[8]);
+  p.d_k = tensor(tensors[9]);
+  p.d_v = tensor(tensors[10]);
+  p.d_bias = tensor(tensors[11]);
+  const attention::Kernels& chosen = kernels(isa);
+  py::gil_scoped_release release;
+  attention::backward(p, chosen);
+}
+
+}  // namespace
+
+void bind_attention(py::module_& m) {
+  m.def("attention_forward", &forward, py::arg("sizes"), py::arg("scale"), py::arg("causal"),
+        py::arg("threads"), py::arg("tensors"), py::arg("isa") = "",
+        "tensors: q, k, v, mask, bias, out, lse.");
+  m.def("attention_backward", &backward, py::arg("sizes"), py::arg("scale"), py::arg("causal"),
+        py::arg("threads"), py::arg("tensors"), py::arg("isa") = "",
+        "tensors: q, k, v, mask, bias, out, lse, d_out, d_q, d_k, d_v, d_bias.");
+  m.def(
+      "attention_isa",
+      [] {
+        std::vector<std::string> names;
+        for (const char* name : {"avx2", "portable"})
+          if (attention::find_kernels(name) != nullptr) names.emplace_back(name);
+        return py::tuple(py::cast(names));
+      },
+      "Instruction sets of the attention kernels that this processor runs, best first.");
+}
+
+}  // namespace perfkit
