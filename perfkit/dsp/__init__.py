@@ -10,18 +10,35 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from perfkit.comm.group import counters
+    from perfkit.cost.transfer import Link
+    from perfkit.dsp.pipeline import pipelined_switch
+    from perfkit.dsp.placement import Placement
+    from perfkit.dsp.plan import Graph, Plan, make_plan
+    from perfkit.dsp.pricing import Mesh, Passes, Stage
     from perfkit.dsp.primitives import Pending, gather, reduce_scatter, split, switch
 
 _HOMES = {
+    "Graph": "perfkit.dsp.plan",
+    "Link": "perfkit.cost.transfer",
+    "Mesh": "perfkit.dsp.pricing",
+    "Passes": "perfkit.dsp.pricing",
     "Pending": "perfkit.dsp.primitives",
+    "Placement": "perfkit.dsp.placement",
+    "Plan": "perfkit.dsp.plan",
+    "Stage": "perfkit.dsp.pricing",
     "counters": "perfkit.comm.group",
     "gather": "perfkit.dsp.primitives",
+    "make_plan": "perfkit.dsp.plan",
+    "pipelined_switch": "perfkit.dsp.pipeline",
     "reduce_scatter": "perfkit.dsp.primitives",
     "split": "perfkit.dsp.primitives",
     "switch": "perfkit.dsp.primitives",
 }
 
-__all__ = ["Pending", "counters", "gather", "reduce_scatter", "split", "switch"]
+__all__ = [
+    "Graph", "Link", "Mesh", "Passes", "Pending", "Placement", "Plan", "Stage", "counters",
+    "gather", "make_plan", "pipelined_switch", "reduce_scatter", "split", "switch",
+]  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:
