@@ -22,6 +22,7 @@ import islpy as isl
 
 from perfkit.analysis.fronts import Front, PairSpace
 from perfkit.analysis.reductions import Reduction, reductions
+from perfkit.errors import BudgetExceeded
 from perfkit.ir.expr import Access
 from perfkit.ir.isl import DEFAULT_MAX_OPERATIONS, Polyhedra, budget_errors
 from perfkit.ir.scop import Scop, Statement
@@ -30,6 +31,8 @@ Kind = Literal["flow", "anti", "output"]
 Instance = tuple[str, tuple[int, ...]]
 FEW_STATEMENTS = 4
 """Statements of a SCoP up to which subtraction beats isl's dataflow analysis (measured)."""
+DATAFLOW_SHARE = 20
+"""The part of the budget that isl's dataflow analysis may use for one array, as a divisor."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -186,35 +189,44 @@ def _read_maps(poly: Polyhedra) -> Iterator[tuple[Statement, Access, isl.Map]]:
 
 def _value_based(poly: Polyhedra, keep: frozenset[str], kinds: Iterable[Kind]) -> list[Dependence]:
     result: list[Dependence] = []
-    few = len(poly.scop.statements) <= FEW_STATEMENTS
     for array in sorted(keep):
         acc = _Accesses(poly, frozenset([array]))
         for kind in kinds:
             source, sink = acc.ends[kind]
-            pairs = _last(source, sink, acc.writes, acc.schedule, simple=few)
+            pairs = _last(poly, source, sink, acc.writes, acc.schedule)
             result += _split(pairs, kind, array)
     return result
 
 
 def _last(
+    poly: Polyhedra,
     source: isl.UnionMap,
     sink: isl.UnionMap,
     kill: isl.UnionMap,
     schedule: isl.UnionMap,
-    simple: bool,
 ) -> isl.UnionMap:
     """Pairs ``source -> later sink`` on one element with no ``kill`` access in between.
 
-    All accesses are to one array. The two ways give the same relation: which one is fast depends
-    on the program, and isl's has a bug.
+    All accesses are to one array. The two ways give the same relation; which one is fast depends on
+    the program, by factors up to a hundred either way, and isl's has a bug. So isl's gets a share
+    of the budget in programs of several statements, and subtraction does what that is too little
+    for.
     """
-    if not simple:
+    if len(poly.scop.statements) > FEW_STATEMENTS:
+        poly.ctx.set_max_operations(max(1, poly.max_operations // DATAFLOW_SHARE))
         try:
-            return _by_dataflow(source, sink, kill, schedule)
+            poly.renew_budget()
+            with budget_errors():
+                return _by_dataflow(source, sink, kill, schedule)
+        except BudgetExceeded:
+            pass
         except isl.Error as error:
             # isl up to 0.27 fails so on some strided triangular domains.
             if "domain dimensions" not in str(error):
                 raise
+        finally:
+            poly.ctx.set_max_operations(poly.max_operations)
+            poly.renew_budget()
     return _by_subtraction(source, sink, kill, schedule)
 
 
@@ -270,7 +282,7 @@ def _around_updates(
     }
 
     def between(source: isl.UnionMap, sink: isl.UnionMap, kind: Kind) -> list[Dependence]:
-        return _split(_last(source, sink, write, schedule, simple=False), kind, array)
+        return _split(_last(poly, source, sink, write, schedule), kind, array)
 
     relaxed = [d for group in groups.values() for d in between(group, group, "flow")]
     if not relaxed:
