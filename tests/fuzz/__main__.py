@@ -42,7 +42,8 @@ def main(argv: list[str] | None = None) -> int:
                     sys.stdout.flush()
     seconds = time.monotonic() - started
     sys.stdout.write(
-        f"{counts.cases} programs, {counts.steps} accepted steps, {counts.refusals} refusals "
+        f"{counts.cases} programs ({counts.over_budget} over budget), {counts.steps} accepted "
+        f"steps, {counts.refusals} refusals "
         f"({counts.unconfirmed} without a violated pair, {counts.too_large} too large to "
         f"enumerate), {counts.runs} runs of the oracle, {counts.compiled} compiled kernels; "
         f"{failed} cases failed; {seconds:.0f} s\n"
