@@ -23,6 +23,7 @@ namespace {
 #define PERFKIT_INLINE inline __attribute__((always_inline))
 
 constexpr int W = PERFKIT_LANES;
+static_assert(W == 4 || W == 8, "splat() spells them out");
 constexpr int L = 2 * W;  // lanes of a strip: two vectors
 constexpr float kLog2e = 1.44269504088896340736f;
 constexpr float kLn2 = 0.69314718055994530942f;
@@ -33,7 +34,14 @@ typedef float Unaligned __attribute__((vector_size(W * 4), aligned(4), may_alias
 
 PERFKIT_INLINE F load(const float* at) { return *reinterpret_cast<const Unaligned*>(at); }
 PERFKIT_INLINE void store(float* at, F value) { *reinterpret_cast<Unaligned*>(at) = value; }
-PERFKIT_INLINE F splat(float value) { return F{} + value; }
+// Spelled out: F{} + value would add 0 for the sake of a negative zero before it broadcasts.
+PERFKIT_INLINE F splat(float x) {
+#if PERFKIT_LANES == 8
+  return F{x, x, x, x, x, x, x, x};
+#else
+  return F{x, x, x, x};
+#endif
+}
 PERFKIT_INLINE F larger(F a, F b) { return a > b ? a : b; }
 
 // 2^x by a polynomial on [-1/2, 1/2] and the exponent field. Zero below the normal numbers, so
