@@ -26,6 +26,7 @@ from perfkit.codegen.nodes import (
     constraints_above,
     constraints_below,
     extreme,
+    instances,
     leaves,
 )
 from perfkit.errors import InternalError
@@ -166,7 +167,10 @@ class _Converter:
         around = self.limits, self.parts
         self.limits, self.parts = [], 0
         nodes = self.convert(node, env, marks)
-        if self.parts > 1:
+        if self.parts > 1 or len(nodes) > 1:
+            # A part that runs once has no loop: its limits are where its statements stand.
+            once = [n for n in nodes if not isinstance(n, For)]
+            self.limits += [a for n in instances(tuple(once)) for _, a in n.values]
             nodes = (Pieces(tuple(dict.fromkeys(self.limits)), nodes),)
         self.limits, self.parts = around
         return nodes
