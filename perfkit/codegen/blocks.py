@@ -117,10 +117,12 @@ class BlockWriter:
         lines = [f"{inner}int64_t {node.name} = {self.writer.bound(node.lower)};"]
         if node.after is not None:
             upper, strip = node.after
+            step = next(n.step for n in walk(node) if isinstance(n, For) and n.name == node.name)
             last = self.writer.bound(upper)
             name = node.name
             lines.append(f"{inner}if ({last} >= {name})")
-            lines.append(f"{inner}{_INDENT}{name} += ({last} - {name} + 1) / {strip} * {strip};")
+            count = f"({last} - {name} + {step})"
+            lines.append(f"{inner}{_INDENT}{name} += {count} / {strip} * {strip};")
         return [*lines, *self.lines(node.body, registers, depth)]
 
     def _for(self, loop: For, registers: Registers, depth: int) -> list[str]:
