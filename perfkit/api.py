@@ -12,7 +12,7 @@ import numpy as np
 from perfkit import config, log
 from perfkit.analysis.bounds import bounds_check
 from perfkit.analysis.dependences import Analysis
-from perfkit.codegen.check import check_kernel
+from perfkit.codegen.check import check_kernel, example_sizes
 from perfkit.errors import BudgetExceeded
 from perfkit.frontends.python import from_function
 from perfkit.ir.scop import Scop
@@ -106,7 +106,7 @@ def compile_scop(
         choice = Choice(seeds.original(state))
         kernel = _finish(builder, analysis, signature, choice, precondition)
     if settings.check:
-        check_kernel(scop, signature, kernel)
+        check_kernel(scop, signature, kernel, example_sizes(signature, *example) or None)
     return kernel
 
 

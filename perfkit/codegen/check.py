@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 
+from perfkit import log
+from perfkit.analysis.bounds import bounds_check
 from perfkit.codegen.interpret import run
 from perfkit.errors import CheckFailed
 from perfkit.ir.expr import FLOATS
@@ -14,19 +16,31 @@ from perfkit.ir.scop import Scop
 from perfkit.runtime.signature import Signature
 
 _EXTENTS = (7, 11, 9, 13, 8, 10)
+_LEAST = 7
+_SCALED = 12
 _TOLERANCE = {"float32": 1e-4, "float64": 1e-9}
 
 
 def check_kernel(
-    scop: Scop, signature: Signature, call: Callable[..., Any], seed: int = 0
+    scop: Scop,
+    signature: Signature,
+    call: Callable[..., Any],
+    example: Mapping[str, int] | None = None,
+    seed: int = 0,
 ) -> float:
     """Run ``call`` and the interpreter on the same random data; returns the largest error.
 
     The error is relative to the largest element of each array. Raises CheckFailed, naming the
-    array and the error, when it exceeds 1e-9 (1e-4 for float32) or an integer differs.
+    array and the error, when it exceeds 1e-9 (1e-4 for float32) or an integer differs. ``example``
+    are sizes of an actual call: small ones like them are used.
     """
     rng = np.random.default_rng(seed)
-    sizes = _sizes(scop, signature)
+    sizes = small_sizes(scop, signature, example)
+    if sizes is None:
+        log.get("check").warning(
+            "%s is not checked: no small sizes keep it inside its arrays", signature.name
+        )
+        return 0.0
     actual: list[Any] = []
     scalars: dict[str, Any] = {}
     for p in signature.inputs:
@@ -70,12 +84,52 @@ def check_kernel(
     return worst
 
 
-def _sizes(scop: Scop, signature: Signature) -> dict[str, int]:
-    """Small, unequal sizes that satisfy the context where possible."""
-    sizes = {n: _EXTENTS[k % len(_EXTENTS)] for k, n in enumerate(signature.sizes)}
-    if not scop.context.contains(sizes):
-        sizes = dict.fromkeys(signature.sizes, 9)
+def example_sizes(
+    signature: Signature, args: tuple[Any, ...], keywords: Mapping[str, Any]
+) -> dict[str, int]:
+    """The sizes of an example call; those of arguments left out are missing."""
+    named = dict(zip((p.name for p in signature.inputs), args, strict=False)) | dict(keywords)
+    sizes: dict[str, int] = {}
+    for p in signature.inputs:
+        if p.name not in named:
+            continue
+        if p.kind == "size":
+            sizes[p.name] = int(named[p.name])
+        elif p.kind == "array":
+            extents = zip(p.shape, named[p.name].shape, strict=True)
+            sizes |= {symbol: int(n) for symbol, n in extents if isinstance(symbol, str)}
     return sizes
+
+
+def small_sizes(
+    scop: Scop, signature: Signature, example: Mapping[str, int] | None = None
+) -> dict[str, int] | None:
+    """Small sizes, unequal where possible, with which the program stays inside its arrays.
+
+    Sizes that are equal in the example stay equal, the larger stay larger, or all keep their
+    ratios. None when no choice fits.
+    """
+    check = bounds_check(scop)
+    names = signature.sizes
+    choices = [{n: _EXTENTS[k % len(_EXTENTS)] for k, n in enumerate(names)}]
+    choices.append(dict.fromkeys(names, 9))
+    if example is not None and set(names) <= set(example):
+        like = [{n: spread.get(example[n], example[n]) for n in names} for spread in _spreads(
+            {example[n] for n in names}
+        )]  # fmt: skip
+        choices = [*like, *choices]
+    return next((sizes for sizes in choices if check.problem(sizes) is None), None)
+
+
+def _spreads(values: set[int]) -> list[dict[int, int]]:
+    """Small numbers for the positive ones: in the same order, and in the same ratios."""
+    positive = sorted(v for v in values if v > 0)
+    large = [v for v in positive if v > _LEAST]
+    return [
+        {v: _LEAST + 2 * k for k, v in enumerate(positive)},
+        {v: _LEAST + 2 * k for k, v in enumerate(large)},
+        {v: max(1, v * _SCALED // positive[-1]) for v in positive},
+    ]
 
 
 def _data(rng: np.random.Generator, dtype: str, shape: tuple[int, ...]) -> Any:
