@@ -22,3 +22,9 @@ def own_settings(
     folder = tmp_path_factory.getbasetemp() / "perfkit-cache"
     monkeypatch.setenv("PERFKIT_CACHE_DIR", str(folder))
     yield folder
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--update-golden", action="store_true", help="rewrite the expected texts in tests/golden"
+    )

@@ -104,7 +104,7 @@ class BlockWriter:
         if isinstance(node, Buffer):
             extents = "".join(f"[{e}]" for e in node.extents)
             line = (
-                f"{_INDENT * depth}{C_TYPES[node.dtype]} {node.name}{extents} "
+                f"{_INDENT * depth}{C_TYPES[node.dtype]} {self.writer.name(node.name)}{extents} "
                 "__attribute__((aligned(64)));"
             )
             return [line, *self.lines(node.body, registers, depth)]
@@ -114,12 +114,12 @@ class BlockWriter:
 
     def _let(self, node: Let, registers: Registers, depth: int) -> list[str]:
         inner = _INDENT * depth
-        lines = [f"{inner}int64_t {node.name} = {self.writer.bound(node.lower)};"]
+        lines = [f"{inner}int64_t {self.writer.name(node.name)} = {self.writer.bound(node.lower)};"]
         if node.after is not None:
             upper, strip = node.after
             step = next(n.step for n in walk(node) if isinstance(n, For) and n.name == node.name)
             last = self.writer.bound(upper)
-            name = node.name
+            name = self.writer.name(node.name)
             lines.append(f"{inner}if ({last} >= {name})")
             count = f"({last} - {name} + {step})"
             lines.append(f"{inner}{_INDENT}{name} += {count} / {strip} * {strip};")
@@ -127,7 +127,7 @@ class BlockWriter:
 
     def _for(self, loop: For, registers: Registers, depth: int) -> list[str]:
         pad = _INDENT * depth
-        name = self.writer.names.get(loop.name, loop.name)
+        name = self.writer.name(loop.name)
         start = "" if loop.resumes else f"int64_t {name} = {self.writer.bound(loop.lower)}"
         reach = (loop.width - 1) * loop.step
         if reach and isinstance(loop.upper, Affine):

@@ -128,10 +128,14 @@ class Writer:
 
     # -- affine ----------------------------------------------------------------------------------
 
+    def name(self, name: str) -> str:
+        """The C expression for a name of the SCoP."""
+        return self.names.get(name, name)
+
     def affine(self, a: Affine, tight: bool = False) -> str:
         """``tight`` parenthesises a sum, for use as an operand."""
         parts: list[str] = []
-        items = [(self.names.get(n, n), c) for n, c in a.terms]
+        items = [(self.name(n), c) for n, c in a.terms]
         for div, c in a.divs:
             floor = self.helpers.floor_divide()
             items.append((f"{floor}({self.affine(div.inner)}, {div.divisor})", c))
@@ -179,7 +183,7 @@ class Writer:
     # -- values ----------------------------------------------------------------------------------
 
     def element(self, access: Access) -> str:
-        base = self.names.get(access.array, access.array)
+        base = self.name(access.array)
         return base + "".join(f"[{self.affine(i)}]" for i in access.indices)
 
     def value(self, expr: Expr, instance: Instance, load: Callable[[Access, str], str]) -> str:
@@ -199,7 +203,7 @@ class Writer:
             case Const():
                 return constant(expr.value, expr.dtype)
             case Scalar():
-                return self.names.get(expr.name, expr.name), _PRIMARY
+                return self.name(expr.name), _PRIMARY
             case AffineValue():
                 text = self.affine(instance.resolve(expr.affine))
                 return f"({C_TYPES[expr.dtype]})({text})", _PREFIX

@@ -9,7 +9,7 @@ parallel region. :func:`generate_region` writes the loops alone, for a user's C 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from perfkit.analysis.contraction import Contraction, contractions
 from perfkit.analysis.dependences import Dependences, compute, value_flows
@@ -18,7 +18,7 @@ from perfkit.codegen.ast import lower
 from perfkit.codegen.blocks import BlockWriter
 from perfkit.codegen.ctext import C_TYPES, Helpers, Registers, Writer
 from perfkit.codegen.localize import buffered, declare, localize
-from perfkit.codegen.names import Names
+from perfkit.codegen.names import Names, safe_names
 from perfkit.codegen.nodes import Extreme, Node
 from perfkit.codegen.parallel import Reducer, parallelize, settle
 from perfkit.codegen.promote import Promoter
@@ -130,7 +130,7 @@ def generate_region(
     before anything was written.
     """
     poly = poly or Polyhedra(scop)
-    names = Names.of(scop, tree)
+    names = Names.of(scop, tree, options.names.values())
     with budget_errors():
         scop, nodes, inside = loop_ast(poly, scop, tree, options, names)
     helpers = Helpers()
@@ -140,11 +140,11 @@ def generate_region(
     lines: list[str] = []
     for array in scop.arrays:
         if array.local and not array.rank and array.name in used:
-            lines.append(f"{C_TYPES[array.dtype]} {array.name} = 0;")
+            lines.append(f"{C_TYPES[array.dtype]} {writer.name(array.name)} = 0;")
     lines += _allocations(heap, writer, on_failure)
     blocks = BlockWriter(scop, helpers, options.names, names, options.target.threads)
     lines += blocks.lines(nodes, Registers({}), 0)
-    lines += [f"free({a.name});" for a in reversed(heap)]
+    lines += [f"free({writer.name(a.name)});" for a in reversed(heap)]
     includes = ["#include <math.h>", "#include <stdint.h>"]
     if heap:
         includes.append("#include <stdlib.h>")
@@ -163,10 +163,11 @@ def _allocations(heap: list[Array], writer: Writer, on_failure: str) -> list[str
             if not e.is_constant else str(max(1, e.const))
             for e in array.shape
         )  # fmt: skip
-        pointer = f"(*restrict {array.name}){inner}" if inner else f"*restrict {array.name}"
+        name = writer.name(array.name)
+        pointer = f"(*restrict {name}){inner}" if inner else f"*restrict {name}"
         lines.append(f"{c} {pointer} = malloc(sizeof({c}) * {count} + 64);")
-        undo = "".join(f"free({a.name}); " for a in reversed(heap[:k]))
-        lines.append(f"if (!{array.name}) {{ {undo}{on_failure} }}")
+        undo = "".join(f"free({writer.name(a.name)}); " for a in reversed(heap[:k]))
+        lines.append(f"if (!{name}) {{ {undo}{on_failure} }}")
     return lines
 
 
@@ -177,14 +178,15 @@ def generate_kernel(
     options: Options,
     poly: Polyhedra | None = None,
 ) -> str:
-    """A whole C file: the function ``<name>`` with typed parameters and ``<name>_call``."""
+    """A whole C file: ``<name>_kernel`` with typed parameters and its entry ``<name>_call``."""
     arrays = {a.name: a for a in scop.arrays}
-    names = {a.name: f"(*{a.name})" for a in scop.arrays if not a.rank and not a.local}
-    region = generate_region(
-        scop, tree, Options(options.fp, options.target, {**names, **options.names}), poly
-    )
-    writer = Writer(Helpers(), {}, {})
-    formals = [f"int64_t {p}" for p in signature.sizes]
+    safe = {**safe_names(scop, tree), **options.names}
+    writer = Writer(Helpers(), safe, {})
+    results = {
+        a.name: f"(*{writer.name(a.name)})" for a in scop.arrays if not a.rank and not a.local
+    }
+    region = generate_region(scop, tree, replace(options, names={**safe, **results}), poly)
+    formals = [f"int64_t {writer.name(p)}" for p in signature.sizes]
     actuals = [f"*(int64_t *)args[{k}]" for k in range(len(signature.sizes))]
     position = len(signature.sizes)
     for parameter in signature.parameters:
@@ -193,24 +195,25 @@ def generate_kernel(
         array = arrays.get(parameter.name)
         c = C_TYPES[parameter.dtype]
         if array is None:
-            formals.append(f"{c} {parameter.name}")
+            formals.append(f"{c} {writer.name(parameter.name)}")
             actuals.append(f"*({c} *)args[{position}]")
         else:
             const = "" if array.name in scop.written else "const "
             inner = "".join(f"[{writer.affine(e)}]" for e in array.shape[1:])
-            pointer = f"(*restrict {array.name}){inner}" if inner else f"*restrict {array.name}"
+            name = writer.name(array.name)
+            pointer = f"(*restrict {name}){inner}" if inner else f"*restrict {name}"
             formals.append(f"{const}{c} {pointer}")
             actuals.append(f"args[{position}]")
         position += 1
     unused = [p for p in signature.sizes] + [s.name for s in scop.scalars]
-    silence = "".join(f"  (void){n};\n" for n in unused)
+    silence = "".join(f"  (void){writer.name(n)};\n" for n in unused)
     body = "".join(f"  {line}\n" if line else "\n" for line in region.body.splitlines())
     name = signature.name
     return (
         f"{region.prelude}\n"
-        f"static int64_t {name}({', '.join(formals) or 'void'})\n{{\n{silence}{body}"
+        f"static int64_t {name}_kernel({', '.join(formals) or 'void'})\n{{\n{silence}{body}"
         f"  return 0;\n}}\n\n"
         f"int64_t {name}_call(void **args)\n{{\n"
         f"{'' if actuals else '  (void)args;' + chr(10)}"
-        f"  return {name}({', '.join(actuals)});\n}}\n"
+        f"  return {name}_kernel({', '.join(actuals)});\n}}\n"
     )

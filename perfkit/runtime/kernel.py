@@ -22,6 +22,7 @@ from perfkit.errors import (
     SizeError,
 )
 from perfkit.runtime import arguments, measure
+from perfkit.runtime.entry import Entry
 from perfkit.runtime.signature import Parameter, Signature
 
 Precondition = Callable[[Mapping[str, int]], str | None]
@@ -37,21 +38,20 @@ class BoundCall:
     Holds the arguments alive. Their sizes and memory must not be changed (``ndarray.resize``).
     """
 
-    __slots__ = ("_function", "_keep", "_name", "_pointers", "_results")
+    __slots__ = ("_entry", "_keep", "_name", "_pointers", "_results")
 
     def __init__(
-        self, name: str, function: Any, addresses: list[int], keep: Any, results: list[Any]
+        self, name: str, entry: Entry, addresses: list[int], keep: Any, results: list[Any]
     ) -> None:
         self._name = name
-        self._function = function
+        self._entry = entry
         self._pointers = (ctypes.c_void_p * len(addresses))(*addresses)
         self._keep = keep
         self._results = results
 
     def run(self) -> int:
         """Run once without the GIL; returns the compiled function's code."""
-        code: int = self._function(self._pointers)
-        return code
+        return self._entry(self._pointers)
 
     def __call__(self) -> Any:
         """Run once; returns None, the result, or a tuple of the results, as Python numbers.
@@ -59,7 +59,7 @@ class BoundCall:
         Raises:
             KernelFailure: the compiled code reported a failure.
         """
-        code = self._function(self._pointers)
+        code = self._entry(self._pointers)
         if code:
             raise failure(self._name, code)
         return self.results()
@@ -74,7 +74,7 @@ class BoundCall:
 
     def seconds(self) -> float:
         """Run once and return the seconds it took: a candidate for ``measure.interleaved``."""
-        address = ctypes.cast(self._function, ctypes.c_void_p).value or 0
+        address = ctypes.cast(self._entry.function, ctypes.c_void_p).value or 0
         return measure.time_calls(address, ctypes.addressof(self._pointers))[0]
 
 
@@ -138,14 +138,15 @@ class Kernel:
         self._written = [i for i, p in enumerate(self._inputs) if p.written]
         self._pairs = [(i, j) for i in range(count) for j in range(count) if written[i] and i != j]
         try:
-            self._function = getattr(ctypes.CDLL(str(so_path)), f"{signature.name}_call")
+            function = getattr(ctypes.CDLL(str(so_path)), f"{signature.name}_call")
         except (OSError, AttributeError) as error:
             raise LoadError(
                 f"{so_path}: cannot load kernel {signature.name!r} ({error}): clear the cache "
                 "(perfkit cache clear) and try again"
             ) from error
-        self._function.restype = ctypes.c_int64
-        self._function.argtypes = (ctypes.c_void_p,)
+        function.restype = ctypes.c_int64
+        function.argtypes = (ctypes.c_void_p,)
+        self._entry = Entry(function)
 
     def __repr__(self) -> str:
         return f"<Kernel {self.signature}>"
@@ -220,7 +221,7 @@ class Kernel:
                 arguments.mark_written(args[i])
         keep = (args, arrays, values, sizes)
         return BoundCall(
-            self.signature.name, self._function, size_pointers + pointers, keep, results
+            self.signature.name, self._entry, size_pointers + pointers, keep, results
         )
 
     # --- checks ----------------------------------------------------------------------------

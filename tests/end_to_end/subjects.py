@@ -175,7 +175,7 @@ class CSubject:
             if given is None:
                 arrays[array.name] = np.zeros(shape, array.dtype)  # a variable of the function
             else:
-                arrays[array.name] = given.reshape(-1)[: int(np.prod(shape))].reshape(shape)
+                arrays[array.name] = _shaped(given, shape)
         scalars = {s.name: known[s.name] for s in scop.scalars if s.name in known}
         if len(scalars) == len(scop.scalars):  # else the function computes some before the region
             interpret.run(scop, values, arrays, scalars, tree)
@@ -185,6 +185,16 @@ class CSubject:
     def compared(self, arguments: Mapping[str, Any]) -> list[str]:
         hidden = set(self.program.c_globals)
         return [n for n, v in arguments.items() if isinstance(v, np.ndarray) and n not in hidden]
+
+
+def _shaped(given: np.ndarray[Any, Any], shape: tuple[int, ...]) -> np.ndarray[Any, Any]:
+    """``given`` as the C function sees it; a file-scope array has room for more than is used."""
+    count = int(np.prod(shape))
+    if given.size >= count:
+        return given.reshape(-1)[:count].reshape(shape)
+    whole = np.zeros(shape, given.dtype)
+    whole[tuple(slice(extent) for extent in given.shape)] = given
+    return whole
 
 
 def subject(program: Program, frontend: str) -> Subject:
