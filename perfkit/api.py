@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -168,7 +168,7 @@ def explain(kernel: Kernel) -> str:
 
 
 def kernel(function: Callable[..., Any] | None = None, **options: Any) -> Callable[..., Any]:
-    """Decorator: optimise on the first call with each combination of argument types.
+    """Decorator: optimise on the first call with arguments of these types and about this size.
 
     ``options`` are those of :func:`optimize`. The undecorated function stays reachable as
     ``__wrapped__``.
@@ -179,7 +179,7 @@ def kernel(function: Callable[..., Any] | None = None, **options: Any) -> Callab
 
 
 class _Specialized:
-    """A function with one compiled kernel per combination of argument types."""
+    """A function with one kernel per combination of argument types and bucket of sizes."""
 
     def __init__(self, function: Callable[..., Any], options: Mapping[str, Any]) -> None:
         functools.update_wrapper(self, function)
@@ -191,8 +191,13 @@ class _Specialized:
         return self.specialize(*args, **keywords)(*args, **keywords)
 
     def specialize(self, *args: Any, **keywords: Any) -> Kernel:
-        """The kernel for arguments of these types, compiled on first use."""
-        key = (*map(_type_of, args), *((n, _type_of(v)) for n, v in sorted(keywords.items())))
+        """The kernel for arguments of these types and about this size, compiled on first use.
+
+        It takes any size; for much larger or smaller arrays another schedule may be better.
+        """
+        values = [*args, *keywords.values()]
+        types = (*map(_type_of, args), *((n, _type_of(v)) for n, v in sorted(keywords.items())))
+        key = (*types, _size_bucket(values))
         found = self._kernels.get(key)
         if found is None:
             found = optimize(self._function, *args, **self._options, **keywords)
@@ -205,6 +210,11 @@ def _type_of(value: Any) -> tuple[Any, ...]:
     if shape is None:
         return (type(value),)
     return (type(value), str(value.dtype), len(shape))
+
+
+def _size_bucket(values: Sequence[Any]) -> int:
+    """Steps of 16 in the bytes of all arrays: about the distance between two cache levels."""
+    return (sum(getattr(v, "nbytes", 0) for v in values).bit_length() + 3) // 4
 
 
 __all__ = ["Kernel", "compile_scop", "explain", "kernel", "optimize"]

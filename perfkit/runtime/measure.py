@@ -11,7 +11,7 @@ import math
 import statistics
 import tempfile
 from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -106,6 +106,7 @@ def interleaved(
     stop_ratio: float = STOP_RATIO,
     keep: Collection[int] = (),
     lock: bool = True,
+    enough: float = 0.0,
 ) -> list[Samples]:
     """Run the candidates in turn, ``rounds`` times, so that drift hits all of them alike.
 
@@ -118,6 +119,8 @@ def interleaved(
         stop_ratio: leave a candidate out once its fastest round exceeds this many times the best.
         keep: indices never left out for slowness (the original, for ratios).
         lock: hold :func:`machine_lock` meanwhile.
+        enough: seconds of measuring; when the rounds took less, more are run, up to ten times
+            as many, since short runs are the noisy ones.
 
     Raises:
         LockTimeout: the machine was not free in time.
@@ -127,26 +130,35 @@ def interleaved(
             f"interleaved: rounds={rounds} must be at least 1, warmup={warmup} at least 0 and "
             f"stop_ratio={stop_ratio} above 1"
         )
-    if lock:
-        with machine_lock():
-            return _interleave(candidates, rounds, warmup, stop_ratio, frozenset(keep))
-    return _interleave(candidates, rounds, warmup, stop_ratio, frozenset(keep))
+    plan = _Plan(rounds, warmup, stop_ratio, frozenset(keep), enough)
+    with machine_lock() if lock else nullcontext():
+        return _interleave(candidates, plan)
 
 
-def _interleave(
-    candidates: Sequence[Callable[[], float]],
-    rounds: int,
-    warmup: int,
-    stop_ratio: float,
-    keep: frozenset[int],
-) -> list[Samples]:
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """The arguments of :func:`interleaved`."""
+
+    rounds: int
+    warmup: int
+    stop_ratio: float
+    keep: frozenset[int]
+    enough: float
+
+    def more(self, turn: int, spent: float) -> bool:
+        """Whether round ``turn`` is run, after ``spent`` seconds of measuring."""
+        return turn < self.rounds or (turn < 10 * self.rounds and spent < self.enough)
+
+
+def _interleave(candidates: Sequence[Callable[[], float]], plan: _Plan) -> list[Samples]:
     logger = log.get("measure")
     taken: list[list[float]] = [[] for _ in candidates]
     errors = [""] * len(candidates)
     stopped = [False] * len(candidates)
     best = math.inf
     order = list(range(len(candidates)))
-    for turn in range(-warmup, rounds):
+    turn = -plan.warmup
+    while plan.more(turn, sum(map(sum, taken))):
         for index in order:
             if errors[index] or stopped[index]:
                 continue
@@ -160,9 +172,10 @@ def _interleave(
                 continue
             taken[index].append(seconds)
             best = min(best, seconds)
-            if index not in keep and min(taken[index]) > stop_ratio * best:
+            if index not in plan.keep and min(taken[index]) > plan.stop_ratio * best:
                 stopped[index] = True
         order.reverse()
+        turn += 1
     return [Samples(tuple(taken[i]), stopped[i], errors[i]) for i in range(len(candidates))]
 
 

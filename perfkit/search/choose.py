@@ -17,6 +17,12 @@ from perfkit.schedule.state import State
 from perfkit.schedule.steps import Steps
 from perfkit.search.candidates import candidates
 
+ENOUGH = 0.5
+"""Seconds of measuring after which three rounds suffice."""
+
+CLEAR = 1.02
+"""A candidate that is not faster than the original by this factor does not replace it."""
+
 NAMED = ("auto", "original", "parallel", "pluto")
 
 
@@ -110,9 +116,22 @@ def measured(
                 raise
             log.get("search").warning("%s is left out: %s", seed.name, error)
             rows.append(Row(seed.name, len(seed.steps), note=str(error).splitlines()[0]))
-    samples = interleaved([call for _, call in ready], rounds, keep=[0])
-    best = min(range(len(ready)), key=lambda k: samples[k].minimum)
+    calls = [call for _, call in ready]
+    samples = interleaved(calls, rounds, keep=[0], enough=ENOUGH)
+    best = _best(samples)
     rows += [
         Row(seed.name, len(seed.steps), s) for (seed, _), s in zip(ready, samples, strict=True)
     ]
     return Choice(ready[best][0], tuple(rows))
+
+
+def _best(samples: Sequence[Samples]) -> int:
+    """The fastest, or the first, the original, unless that is clearly slower.
+
+    Clearly: by the fastest round and in the middle, by more than what rounds differ by chance.
+    """
+    original, *_ = samples
+    best = min(range(len(samples)), key=lambda k: samples[k].minimum)
+    found = samples[best]
+    gain = min(original.minimum / found.minimum, original.median / found.median)
+    return best if gain > CLEAR else 0
