@@ -93,6 +93,30 @@ def _gather_uneven(parts: Sequence[Tensor], source: Tensor, group: Group) -> lis
     return works
 
 
+def shift(received: Tensor, flat: Tensor, group: Group, call: Call) -> None:
+    """Send ``flat`` to the next rank of a ring and fill ``received`` from the rank before.
+
+    Lengths may differ; both sides of a message must know it, and an empty one is not sent.
+    """
+    _count(
+        group, call, flat.numel() * flat.element_size(), received.numel() * received.element_size()
+    )
+    ends = (dist.isend, flat, group.rank + 1), (dist.irecv, received, group.rank - 1)
+    transfers = [
+        dist.P2POp(
+            operation,
+            buffer.view(torch.uint8),
+            group=group.process_group,
+            group_peer=peer % group.size,
+        )
+        for operation, buffer, peer in ends
+        if buffer.numel()
+    ]
+    with _Named(group, call):
+        works = dist.batch_isend_irecv(transfers) if transfers else []
+        _pending(received, works, group)
+
+
 def reduce_scatter(received: Tensor, flat: Tensor, group: Group, call: Call) -> None:
     """Fill ``received`` with the sum over ranks of this rank's part of ``flat``, in equal parts."""
     moved = received.numel() * received.element_size() * (group.size - 1)

@@ -25,7 +25,7 @@ _SUMMED_BY_BACKEND = (torch.float32, torch.float64)
 _ACCUMULATE_IN = {torch.bfloat16: torch.float32, torch.float16: torch.float32}
 
 
-def _enter(group: Group, call: Call) -> None:
+def enter(group: Group, call: Call) -> None:
     """Agree with the other ranks in debug mode; then refuse this rank's own wrong arguments."""
     if group.checker is not None:
         group.checker.agree(call)
@@ -61,7 +61,7 @@ def launch_switch(
     shape[from_dim] = size
     problem = _shard_problem(x, from_dim, size, group)
     call = _call("switch", stage, x, shape, from_dim, to_dim, problem=problem)
-    _enter(group, call)
+    enter(group, call)
     known = group.keep(Transfers, lambda: Transfers(group.rank))
     transfer = known.get(
         Placement.sharded(tuple(shape), group.size, from_dim),
@@ -127,7 +127,7 @@ def launch_gather(x: Tensor, name: str, dim: int, size: int, fresh: bool, stage:
     shape[dim] = size
     problem = _shard_problem(x, dim, size, group)
     call = _call("gather", stage, x, shape, dim, problem=problem)
-    _enter(group, call)
+    enter(group, call)
     row = _row(shape, dim)
     splits = [n * row for n in shard_lengths(size, group.size)]
     flat = pack(x, 0, [x.shape[0]], fresh)
@@ -156,7 +156,7 @@ def launch_reduce_scatter(x: Tensor, name: str, dim: int, fresh: bool, stage: st
     group = resolve(name)
     problem = "a sum of bool has no meaning; convert first" if x.dtype == torch.bool else ""
     call = _call("reduce_scatter", stage, x, x.shape, dim, problem=problem)
-    _enter(group, call)
+    enter(group, call)
     lengths = shard_lengths(x.shape[dim], group.size)
     row = _row(x.shape, dim)
     flat = pack(x, dim, lengths, fresh)

@@ -26,11 +26,11 @@ _ops = getattr(torch.ops, NAMESPACE)
 _BACKWARD = " (backward)"
 
 
-def _back(stage: str) -> str:
+def backward_stage(stage: str) -> str:
     return stage if stage.endswith(_BACKWARD) else stage + _BACKWARD
 
 
-def _define(
+def define(
     schema: str,
     run: Callable[..., Any],
     fake: Callable[..., Any],
@@ -68,7 +68,7 @@ def _register(
     def gradient(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
         return (*[None] * differentiable, backward(grad, *ctx.kept), *[None] * after)
 
-    _define(schema, run, fake, setup, gradient)
+    define(schema, run, fake, setup, gradient)
 
 
 # -- switch ---------------------------------------------------------------------------------
@@ -90,7 +90,7 @@ def _switch_fake(x: Tensor, group: str, from_dim: int, to_dim: int, size: int, _
 def _switch_keep(
     x: Tensor, group: str, from_dim: int, to_dim: int, size: int, stage: str
 ) -> tuple[Any, ...]:
-    return group, to_dim, from_dim, x.shape[to_dim], _back(stage)
+    return group, to_dim, from_dim, x.shape[to_dim], backward_stage(stage)
 
 
 def _switch_back(grad: Tensor, *reversed_call: Any) -> Tensor:
@@ -137,7 +137,7 @@ def _switch_start_setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor,
     ctx.mark_non_differentiable(output[0])
     ctx.set_materialize_grads(False)
     ctx.shape = list(x.shape)
-    ctx.reversed = (group, to_dim, from_dim, ctx.shape, size, fresh, _back(stage))
+    ctx.reversed = (group, to_dim, from_dim, ctx.shape, size, fresh, backward_stage(stage))
 
 
 def _switch_start_back(ctx: Any, _: Tensor | None, grad: Tensor) -> tuple[Any, ...]:
@@ -146,7 +146,7 @@ def _switch_start_back(ctx: Any, _: Tensor | None, grad: Tensor) -> tuple[Any, .
     return _ops.switch_finish(grad, None, *ctx.reversed), *[None] * 6
 
 
-_define(
+define(
     "switch_start(Tensor x, str group, int from_dim, int to_dim, SymInt size, bool fresh, "
     "str stage) -> (Tensor, Tensor)",
     _switch_start,
@@ -179,7 +179,7 @@ def _switch_finish_fake(
 def _switch_finish_setup(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
     _, _, group, from_dim, to_dim, _, to_size, fresh, stage = inputs
     ctx.reversed = (group, to_dim, from_dim, to_size)
-    ctx.fresh, ctx.stage = fresh, _back(stage)
+    ctx.fresh, ctx.stage = fresh, backward_stage(stage)
 
 
 def _switch_finish_back(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
@@ -190,7 +190,7 @@ def _switch_finish_back(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
     return None, flat, *[None] * 7
 
 
-_define(
+define(
     "switch_finish(Tensor received, Tensor? token, str group, int from_dim, int to_dim, "
     "SymInt[] shape, SymInt to_size, bool fresh, str stage) -> Tensor",
     _switch_finish,
@@ -212,7 +212,7 @@ def _split_fake(x: Tensor, group: str, dim: int, stage: str) -> Tensor:
 
 
 def _split_keep(x: Tensor, group: str, dim: int, stage: str) -> tuple[Any, ...]:
-    return group, dim, x.shape[dim], False, _back(stage)
+    return group, dim, x.shape[dim], False, backward_stage(stage)
 
 
 def _split_back(grad: Tensor, *gather_call: Any) -> Tensor:
@@ -247,7 +247,7 @@ def _gather_fake(x: Tensor, group: str, dim: int, size: int, partial: bool, stag
 def _gather_keep(
     x: Tensor, group: str, dim: int, size: int, partial: bool, stage: str
 ) -> tuple[Any, ...]:
-    return group, dim, partial, _back(stage)
+    return group, dim, partial, backward_stage(stage)
 
 
 def _gather_back(grad: Tensor, group: str, dim: int, partial: bool, stage: str) -> Tensor:
@@ -275,7 +275,7 @@ def _reduce_scatter(x: Tensor, group: str, dim: int, stage: str) -> Tensor:
 
 
 def _reduce_scatter_keep(x: Tensor, group: str, dim: int, stage: str) -> tuple[Any, ...]:
-    return group, dim, x.shape[dim], True, _back(stage)
+    return group, dim, x.shape[dim], True, backward_stage(stage)
 
 
 _register(
@@ -306,7 +306,7 @@ def _gather_start_fake(
     return x.new_empty((count,))
 
 
-_define(
+define(
     "gather_start(Tensor x, str group, int dim, SymInt size, bool fresh, str stage) -> Tensor",
     _gather_start,
     _gather_start_fake,
@@ -342,7 +342,7 @@ def _gather_finish_keep(
     fresh: bool,
     stage: str,
 ) -> tuple[Any, ...]:
-    return group, dim, partial, _back(stage)
+    return group, dim, partial, backward_stage(stage)
 
 
 _register(
@@ -368,7 +368,7 @@ def _reduce_scatter_start_fake(x: Tensor, group: str, dim: int, fresh: bool, sta
     return x.new_empty((exchange.reduce_rows(x, member, dim), count))
 
 
-_define(
+define(
     "reduce_scatter_start(Tensor x, str group, int dim, bool fresh, str stage) -> Tensor",
     _reduce_scatter_start,
     _reduce_scatter_start_fake,
@@ -396,7 +396,7 @@ def _reduce_scatter_finish_keep(
     fresh: bool,
     stage: str,
 ) -> tuple[Any, ...]:
-    return group, dim, x.shape[dim], True, _back(stage)
+    return group, dim, x.shape[dim], True, backward_stage(stage)
 
 
 _register(

@@ -151,8 +151,14 @@ def pair_volume(method: Method, total: float, ranks: int) -> float:
     }[method]
 
 
-# Exchanges of a pair of blocks, each of N - 1 messages per rank.
-_EXCHANGES = {"dsp": 2, "ulysses": 8, "megatron": 8, "ring": 2}
+# Exchanges of a pair of blocks, each of N - 1 messages per rank; a hop of the ring is one message
+# of keys and values together.
+_EXCHANGES = {"dsp": 2, "ulysses": 8, "megatron": 8, "ring": 1}
+
+
+def backward_times(method: Method) -> int:
+    """What backward sends, in forward volumes: in a ring, keys and values and their gradients."""
+    return 2 if method == "ring" else 1
 
 
 def compare(
@@ -173,9 +179,9 @@ def compare(
     mesh, used = mesh_of(device, ranks, efficiency), passes or Passes()
     total = float(stages[0].width * positions)
     compute = sum(s.flops for s in stages) / ranks / mesh.flops * used.compute
-    times = used.forward_sends + used.training
     found = []
     for method in METHODS:
+        times = used.forward_sends + used.training * backward_times(method)
         sent = pair_volume(method, total, ranks) * times
         messages = _EXCHANGES[method] * (ranks - 1) * times
         seconds = transfer(sent, messages, mesh.links[0])

@@ -62,11 +62,13 @@ def test_every_projection_says_that_it_is_one(ranks: int) -> None:
 
 
 def test_training_sends_twice_and_careless_checkpointing_three_times() -> None:
-    def sent(passes: Passes) -> float:
-        return compare((SPATIAL, TEMPORAL), 64 * 64, DEVICES["a100"], 8, passes)[0].sent
+    def sent(passes: Passes, method: int = 0) -> float:
+        return compare((SPATIAL, TEMPORAL), 64 * 64, DEVICES["a100"], 8, passes)[method].sent
 
     once = sent(Passes(training=False))
     assert sent(Passes()) == 2 * once
+    ring = METHODS.index("ring")  # the gradients of keys and values travel too
+    assert sent(Passes(), ring) == 3 * sent(Passes(training=False), ring)
     assert sent(Passes(recompute=True)) == 2 * once
     assert sent(Passes(recompute=True, resend=True)) == 3 * once
 
