@@ -31,7 +31,7 @@ from perfkit.codegen.nodes import (
 )
 from perfkit.errors import InternalError
 from perfkit.ir import tree as trees
-from perfkit.ir.affine import Affine, Constraint, FloorDiv, Piece
+from perfkit.ir.affine import Affine, Constraint, Domain, FloorDiv, Piece
 from perfkit.ir.isl import Polyhedra
 from perfkit.ir.scop import Scop
 
@@ -109,9 +109,9 @@ class _Yaml:
 class _Converter:
     """Turns isl's AST into ours.
 
-    ``marks`` are the tree loops met so far on the way down. isl names the iterator of its n-th
-    schedule dimension ``c<n>``, so that is also the position of the loop's mark: marks of loops
-    that isl did without are passed over, and several marks may come before their loops.
+    ``marks`` are the tree loops met so far on the way down. A loop stands right below its own
+    mark, so it belongs to the last one: isl does without some loops, and it adds dimensions of
+    its own where strided statements share a loop at different offsets.
     """
 
     scop: Scop
@@ -125,6 +125,7 @@ class _Converter:
         self.tiles = {
             name: tuple(_tiles(trees.enclosing(self.tree, name), name))
             for name in trees.statements(self.tree)
+            if not _strided(self.scop.statement(name).domain)  # else isl may shift the loop
         }
 
     def convert(
@@ -180,10 +181,9 @@ class _Converter:
     ) -> tuple[Node, ...]:
         """One loop; several, each under its condition, where a bound is a choice of expressions."""
         iterator = node.for_get_iterator().id_get_id().get_name()
-        depth = int(iterator.removeprefix("c"))
-        if depth >= len(marks):
+        if not marks or marks[-1].name in self.current:
             raise InternalError("isl made a loop that no loop of the tree asked for")
-        pending = marks[depth]
+        pending = marks[-1]
         lasts: list[Case] = [(((),), Affine.constant(0))]
         step = 1
         if not node.for_is_degenerate():
@@ -243,7 +243,7 @@ class _Converter:
             (it, self.affine(call.op_get_arg(k + 1), env)) for k, it in enumerate(iterators)
         )
         floors = tuple(
-            (div, self.current[loop]) for div, loop in self.tiles[name] if loop in self.current
+            (div, self.current[loop]) for div, loop in self.tiles.get(name, ()) if loop in self.current
         )
         return Instance(name, values, floors=floors)
 
@@ -353,6 +353,10 @@ def _tiles(around: tuple[trees.Loop, ...], statement: str) -> Iterator[tuple[Flo
         expr = loop.expression(statement)
         if not expr.terms and not expr.const and len(expr.divs) == 1 and expr.divs[0][1] == 1:
             yield expr.divs[0][0], loop.name
+
+
+def _strided(domain: Domain) -> bool:
+    return any(c.expr.divs for piece in domain.pieces for c in piece)
 
 
 def _guarded(condition: tuple[Piece, ...], body: tuple[Node, ...]) -> tuple[Node, ...]:
