@@ -1,0 +1,1 @@
+"""Learning the cost model: random programs, measured schedules, training."""
