@@ -100,3 +100,31 @@ def attention_backward(
     isa: str = "",
 ) -> None: ...
 def attention_isa() -> tuple[str, ...]: ...
+
+def switch_attention_slot_bytes(sizes: list[int], pull: bool, push: bool, kind: int) -> int: ...
+def switch_attention_forward(
+    endpoint: Endpoint,
+    sizes: list[int],
+    scale: float,
+    causal: bool,
+    pull: bool,
+    push: bool,
+    tensors: list[list[int]],
+    threads: int,
+    in_order: bool,
+    link: float,
+    isa: str = "",
+) -> int: ...
+def switch_attention_backward(
+    endpoint: Endpoint,
+    sizes: list[int],
+    scale: float,
+    causal: bool,
+    pull: bool,
+    push: bool,
+    tensors: list[list[int]],
+    threads: int,
+    in_order: bool,
+    link: float,
+    isa: str = "",
+) -> int: ...

@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "bind/attention_numbers.h"
 #include "cpu/attention.h"
 
 namespace py = pybind11;
@@ -15,26 +16,7 @@ namespace perfkit {
 namespace {
 
 using attention::kBatchDims;
-using attention::Kind;
 using attention::Problem;
-using attention::Tensor;
-
-using Numbers = std::vector<std::int64_t>;
-
-// [address, kind, strides of 4 batch dimensions, of heads, rows and columns]
-Tensor tensor(const Numbers& numbers) {
-  Tensor out;
-  if (numbers.empty()) return out;
-  if (numbers.size() != 2 + kBatchDims + 3) throw py::value_error("a tensor is 9 numbers");
-  if (numbers[1] < 1 || numbers[1] > 3) throw py::value_error("unknown kind of element");
-  out.data = reinterpret_cast<char*>(static_cast<std::uintptr_t>(numbers[0]));
-  out.kind = static_cast<Kind>(numbers[1]);
-  for (int dim = 0; dim < kBatchDims; ++dim) out.batch[dim] = numbers[2 + dim];
-  out.head = numbers[2 + kBatchDims];
-  out.row = numbers[3 + kBatchDims];
-  out.column = numbers[4 + kBatchDims];
-  return out;
-}
 
 // sizes: 4 batch dimensions, heads, K/V heads, queries, keys, head dim, value dim
 Problem problem(const Numbers& sizes, double scale, bool causal, int threads,
@@ -45,16 +27,9 @@ Problem problem(const Numbers& sizes, double scale, bool causal, int threads,
     if (size < 0) throw py::value_error("a negative size");
   Problem out;
   for (int dim = 0; dim < kBatchDims; ++dim) out.batch[dim] = sizes[dim];
-  out.heads = sizes[4];
-  out.kv_heads = sizes[5];
   out.queries = sizes[6];
   out.keys = sizes[7];
-  if (sizes[8] > attention::kMaxHeadDim || sizes[9] > attention::kMaxHeadDim)
-    throw py::value_error("a head dimension above 256");
-  out.dim = static_cast<int>(sizes[8]);
-  out.value_dim = static_cast<int>(sizes[9]);
-  if (out.kv_heads < 1 || out.heads % out.kv_heads != 0)
-    throw py::value_error("the heads are no multiple of the K/V heads");
+  set_heads(out, sizes[4], sizes[5], sizes[8], sizes[9]);
   if (threads < 1) throw py::value_error("at least one thread");
   out.scale = static_cast<float>(scale);
   out.causal = causal;
@@ -69,16 +44,10 @@ Problem problem(const Numbers& sizes, double scale, bool causal, int threads,
   return out;
 }
 
-const attention::Kernels& kernels(const std::string& isa) {
-  const attention::Kernels* found = attention::find_kernels(isa.c_str());
-  if (found == nullptr) throw py::value_error("this processor cannot run the kernels " + isa);
-  return *found;
-}
-
 void forward(const Numbers& sizes, double scale, bool causal, int threads,
              const std::vector<Numbers>& tensors, const std::string& isa) {
   const Problem p = problem(sizes, scale, causal, threads, tensors, 7);
-  const attention::Kernels& chosen = kernels(isa);
+  const attention::Kernels& chosen = attention_kernels(isa.c_str());
   py::gil_scoped_release release;
   attention::forward(p, chosen);
 }
@@ -91,7 +60,7 @@ void backward(const Numbers& sizes, double scale, bool causal, int threads,
   p.d_k = tensor(tensors[9]);
   p.d_v = tensor(tensors[10]);
   p.d_bias = tensor(tensors[11]);
-  const attention::Kernels& chosen = kernels(isa);
+  const attention::Kernels& chosen = attention_kernels(isa.c_str());
   py::gil_scoped_release release;
   attention::backward(p, chosen);
 }

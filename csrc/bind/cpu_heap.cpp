@@ -7,9 +7,8 @@
 #include <string>
 #include <vector>
 
+#include "bind/heap_endpoint.h"
 #include "cpu/heap.h"
-#include "protocol/endpoint.h"
-#include "protocol/host_memory.h"
 
 namespace py = pybind11;
 
@@ -28,83 +27,49 @@ Layout make_layout(std::uint32_t ranks, std::uint32_t frames, std::uint32_t subt
   return {ranks, frames, subtiles, slot_bytes};
 }
 
-class HeapEndpoint {
- public:
-  HeapEndpoint(std::uint32_t ranks, std::uint32_t frames, std::uint32_t subtiles,
-               std::uint64_t slot_bytes, std::uint32_t rank,
-               const std::vector<std::uintptr_t>& bases, std::int64_t timeout_ns)
-      : bases_(addresses(bases)),
-        endpoint_(make_layout(ranks, frames, subtiles, slot_bytes), rank, bases_.data(),
-                  timeout_ns) {
-    if (bases.size() != ranks) throw py::value_error("one base address per rank");
-    check_rank(rank);
+std::vector<char*> addresses(const std::vector<std::uintptr_t>& bases) {
+  std::vector<char*> out;
+  for (std::uintptr_t base : bases) {
+    if (base == 0 || base % protocol::kLine != 0)
+      throw py::value_error("a heap begins on a cache line");
+    out.push_back(reinterpret_cast<char*>(base));
   }
-  HeapEndpoint(const HeapEndpoint&) = delete;
-  HeapEndpoint& operator=(const HeapEndpoint&) = delete;
+  return out;
+}
 
-  std::uint64_t epoch() const { return endpoint_.epoch(); }
-  std::uint64_t begin() { return endpoint_.begin(); }
-  int wait_free(std::uint32_t destination, std::uint64_t epoch) {
-    check_rank(destination);
-    py::gil_scoped_release release;
-    return static_cast<int>(endpoint_.wait_free(destination, epoch));
-  }
-  void publish(std::uint32_t destination, std::uint64_t epoch, std::uint32_t frame,
-               std::uint32_t subtile) {
-    check(destination, frame, subtile);
-    endpoint_.publish(destination, epoch, frame, subtile);
-  }
-  bool ready(std::uint32_t source, std::uint64_t epoch, std::uint32_t frame,
-             std::uint32_t subtile) const {
-    check(source, frame, subtile);
-    return endpoint_.data_ready(source, epoch, frame, subtile);
-  }
-  int wait_data(std::uint32_t source, std::uint64_t epoch, std::uint32_t frame,
-                std::uint32_t subtile) {
-    check(source, frame, subtile);
-    py::gil_scoped_release release;
-    return static_cast<int>(endpoint_.wait_data(source, epoch, frame, subtile));
-  }
-  void acknowledge(std::uint32_t source, std::uint64_t epoch) {
-    check_rank(source);
-    endpoint_.acknowledge(source, epoch);
-  }
-  void abort(std::uint32_t waited_for) {
-    check_rank(waited_for);
-    endpoint_.abort(protocol::Reason::user, waited_for);
-  }
-  py::tuple aborted() const {
-    const protocol::Abort why = endpoint_.aborted();
-    return py::make_tuple(static_cast<int>(why.reason), why.by, why.waited_for);
-  }
-
- private:
-  static std::vector<char*> addresses(const std::vector<std::uintptr_t>& bases) {
-    std::vector<char*> out;
-    for (std::uintptr_t base : bases) {
-      if (base == 0 || base % protocol::kLine != 0)
-        throw py::value_error("a heap begins on a cache line");
-      out.push_back(reinterpret_cast<char*>(base));
-    }
-    return out;
-  }
-  void check_rank(std::uint32_t rank) const {
-    if (rank >= endpoint_.layout().ranks)
-      throw py::index_error("rank " + std::to_string(rank) + " of a heap of " +
-                            std::to_string(endpoint_.layout().ranks));
-  }
-  void check(std::uint32_t rank, std::uint32_t frame, std::uint32_t subtile) const {
-    check_rank(rank);
-    const Layout& layout = endpoint_.layout();
-    if (frame >= layout.frames || subtile >= layout.subtiles)
-      throw py::index_error("flag [" + std::to_string(frame) + "][" + std::to_string(subtile) +
-                            "] of a heap with " + std::to_string(layout.frames) + " x " +
-                            std::to_string(layout.subtiles));
-  }
-
-  std::vector<char*> bases_;
-  protocol::Endpoint<protocol::HostMemory> endpoint_;
-};
+int wait_free(HeapEndpoint& self, std::uint32_t destination, std::uint64_t epoch) {
+  self.check_rank(destination);
+  py::gil_scoped_release release;
+  return static_cast<int>(self.native().wait_free(destination, epoch));
+}
+void publish(HeapEndpoint& self, std::uint32_t destination, std::uint64_t epoch,
+             std::uint32_t frame, std::uint32_t subtile) {
+  self.check(destination, frame, subtile);
+  self.native().publish(destination, epoch, frame, subtile);
+}
+bool ready(const HeapEndpoint& self, std::uint32_t source, std::uint64_t epoch,
+           std::uint32_t frame, std::uint32_t subtile) {
+  self.check(source, frame, subtile);
+  return self.native().data_ready(source, epoch, frame, subtile);
+}
+int wait_data(HeapEndpoint& self, std::uint32_t source, std::uint64_t epoch, std::uint32_t frame,
+              std::uint32_t subtile) {
+  self.check(source, frame, subtile);
+  py::gil_scoped_release release;
+  return static_cast<int>(self.native().wait_data(source, epoch, frame, subtile));
+}
+void acknowledge(HeapEndpoint& self, std::uint32_t source, std::uint64_t epoch) {
+  self.check_rank(source);
+  self.native().acknowledge(source, epoch);
+}
+void abort(HeapEndpoint& self, std::uint32_t waited_for) {
+  self.check_rank(waited_for);
+  self.native().abort(protocol::Reason::user, waited_for);
+}
+py::tuple aborted(const HeapEndpoint& self) {
+  const protocol::Abort why = self.native().aborted();
+  return py::make_tuple(static_cast<int>(why.reason), why.by, why.waited_for);
+}
 
 py::object inspect_heap(std::uintptr_t base, std::uint64_t bytes) {
   const HeapFacts facts = inspect(reinterpret_cast<const char*>(base), bytes);
@@ -124,6 +89,31 @@ py::object inspect_heap(std::uintptr_t base, std::uint64_t bytes) {
 }
 
 }  // namespace
+
+HeapEndpoint::HeapEndpoint(std::uint32_t ranks, std::uint32_t frames, std::uint32_t subtiles,
+                           std::uint64_t slot_bytes, std::uint32_t rank,
+                           const std::vector<std::uintptr_t>& bases, std::int64_t timeout_ns)
+    : bases_(addresses(bases)),
+      endpoint_(make_layout(ranks, frames, subtiles, slot_bytes), rank, bases_.data(),
+                timeout_ns) {
+  if (bases.size() != ranks) throw py::value_error("one base address per rank");
+  check_rank(rank);
+}
+
+void HeapEndpoint::check_rank(std::uint32_t rank) const {
+  if (rank >= endpoint_.layout().ranks)
+    throw py::index_error("rank " + std::to_string(rank) + " of a heap of " +
+                          std::to_string(endpoint_.layout().ranks));
+}
+
+void HeapEndpoint::check(std::uint32_t rank, std::uint32_t frame, std::uint32_t subtile) const {
+  check_rank(rank);
+  const Layout& layout = endpoint_.layout();
+  if (frame >= layout.frames || subtile >= layout.subtiles)
+    throw py::index_error("flag [" + std::to_string(frame) + "][" + std::to_string(subtile) +
+                          "] of a heap with " + std::to_string(layout.frames) + " x " +
+                          std::to_string(layout.subtiles));
+}
 
 void bind_heap(py::module_& m) {
   m.attr("HEAP_MAX_RANKS") = protocol::kMaxRanks;
@@ -167,15 +157,15 @@ void bind_heap(py::module_& m) {
   py::class_<HeapEndpoint>(m, "Endpoint", "One rank's use of the heaps of all ranks.")
       .def(py::init<std::uint32_t, std::uint32_t, std::uint32_t, std::uint64_t, std::uint32_t,
                     const std::vector<std::uintptr_t>&, std::int64_t>())
-      .def("epoch", &HeapEndpoint::epoch)
-      .def("begin", &HeapEndpoint::begin)
-      .def("wait_free", &HeapEndpoint::wait_free)
-      .def("publish", &HeapEndpoint::publish)
-      .def("ready", &HeapEndpoint::ready)
-      .def("wait_data", &HeapEndpoint::wait_data)
-      .def("acknowledge", &HeapEndpoint::acknowledge)
-      .def("abort", &HeapEndpoint::abort)
-      .def("aborted", &HeapEndpoint::aborted);
+      .def("epoch", [](const HeapEndpoint& self) { return self.native().epoch(); })
+      .def("begin", [](HeapEndpoint& self) { return self.native().begin(); })
+      .def("wait_free", &wait_free)
+      .def("publish", &publish)
+      .def("ready", &ready)
+      .def("wait_data", &wait_data)
+      .def("acknowledge", &acknowledge)
+      .def("abort", &abort)
+      .def("aborted", &aborted);
 }
 
 }  // namespace perfkit

@@ -13,6 +13,7 @@ namespace py = pybind11;
 namespace perfkit {
 void bind_attention(py::module_& m);
 void bind_heap(py::module_& m);
+void bind_switch_attention(py::module_& m);
 }  // namespace perfkit
 
 namespace {
@@ -75,4 +76,5 @@ PYBIND11_MODULE(_cpu, m) {
         "Time calls of a kernel by address: (nanoseconds per completed call, return code).");
   perfkit::bind_attention(m);
   perfkit::bind_heap(m);
+  perfkit::bind_switch_attention(m);
 }

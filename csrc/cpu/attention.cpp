@@ -2,52 +2,15 @@
 #include "cpu/attention.h"
 
 #include <algorithm>
-#include <atomic>
-#include <cstdlib>
 #include <cstring>
 #include <map>
-#include <memory>
-#include <new>
-#include <system_error>
-#include <thread>
 #include <vector>
 
 #include "cpu/probe.h"
+#include "cpu/workers.h"
 
 namespace perfkit::attention {
 namespace {
-
-struct Free {
-  void operator()(char* memory) const { std::free(memory); }
-};
-using Memory = std::unique_ptr<char, Free>;
-
-Memory aligned(std::int64_t bytes) {
-  const auto size = static_cast<std::size_t>((bytes + 127) / 64 * 64);
-  auto* memory = static_cast<char*>(std::aligned_alloc(64, size));
-  if (memory == nullptr) throw std::bad_alloc();
-  return Memory(memory);
-}
-
-// Calls task(index, worker) for every index, on up to `threads` threads with this one among them.
-// Which thread runs an index changes nothing in its result.
-template <class Task>
-void share(int threads, std::int64_t count, const Task& task) {
-  const int workers = static_cast<int>(std::min<std::int64_t>(threads, count));
-  std::atomic<std::int64_t> next{0};
-  const auto work = [&](int worker) {
-    for (std::int64_t index = next++; index < count; index = next++) task(index, worker);
-  };
-  std::vector<std::thread> others;
-  others.reserve(workers > 1 ? workers - 1 : 0);
-  try {
-    for (int worker = 1; worker < workers; ++worker) others.emplace_back(work, worker);
-  } catch (const std::system_error&) {
-    // No more threads to be had: those that run, and this one, do it all.
-  }
-  work(0);
-  for (std::thread& other : others) other.join();
-}
 
 // A thread takes some 20 us to start: not worth it below about this many multiply-adds.
 int useful_threads(const Problem& p, double products) {
@@ -68,16 +31,26 @@ std::int64_t first_element(const Problem& p, const Tensor& t, std::int64_t batch
 }
 
 // Sums the parts of an accumulator, always in the same order, into a gradient.
-void write_gradient(const Problem& p, const Tensor& to, std::int64_t batch, std::int64_t head,
-                    int dim, const std::vector<const float*>& parts) {
-  const std::int64_t first = first_element(p, to, batch, head);
+void write_gradient(const Problem& p, Tensor to, std::int64_t batch, std::int64_t head, int dim,
+                    const std::vector<float*>& parts) {
+  for (std::size_t part = 1; part < parts.size(); ++part)
+    for (std::int64_t at = 0; at < p.keys * padded(dim); ++at) parts[0][at] += parts[part][at];
+  to.data += first_element(p, to, batch, head) * (to.kind == Kind::fp32 ? 4 : 2);
+  write_sums(to, parts[0], p.keys, dim);
+}
+
+bool has(const Probe& probe, const char* isa) {
+  return std::find(probe.isa.begin(), probe.isa.end(), isa) != probe.isa.end();
+}
+
+}  // namespace
+
+void write_sums(const Tensor& to, const float* sums, std::int64_t rows, int dim) {
   const int stride = padded(dim);
-  for (std::int64_t row = 0; row < p.keys; ++row)
+  for (std::int64_t row = 0; row < rows; ++row)
     for (int column = 0; column < dim; ++column) {
-      float sum = parts[0][row * stride + column];
-      for (std::size_t part = 1; part < parts.size(); ++part)
-        sum += parts[part][row * stride + column];
-      const std::int64_t at = first + row * to.row + column * to.column;
+      const float sum = sums[row * stride + column];
+      const std::int64_t at = row * to.row + column * to.column;
       if (to.kind == Kind::fp32) {
         reinterpret_cast<float*>(to.data)[at] = sum;
         continue;
@@ -88,12 +61,6 @@ void write_gradient(const Problem& p, const Tensor& to, std::int64_t batch, std:
       reinterpret_cast<std::uint16_t*>(to.data)[at] = static_cast<std::uint16_t>(bits);
     }
 }
-
-bool has(const Probe& probe, const char* isa) {
-  return std::find(probe.isa.begin(), probe.isa.end(), isa) != probe.isa.end();
-}
-
-}  // namespace
 
 const Kernels* find_kernels(const char* name) {
   const bool any = *name == '\0';
@@ -149,9 +116,9 @@ void backward(const Problem& p, const Kernels& kernels) {
   const Memory scratch = aligned(scratch_bytes * threads);
   const Memory totals = aligned(sum_bytes * (cuts > 1 ? pairs * cuts : threads));
   const auto d_v_of = [&](float* d_k) { return d_k + p.keys * padded(p.dim); };
-  const auto finish = [&](std::int64_t pair, const std::vector<const float*>& d_k) {
-    std::vector<const float*> d_v;
-    for (const float* part : d_k) d_v.push_back(part + p.keys * padded(p.dim));
+  const auto finish = [&](std::int64_t pair, const std::vector<float*>& d_k) {
+    std::vector<float*> d_v;
+    for (float* part : d_k) d_v.push_back(part + p.keys * padded(p.dim));
     write_gradient(p, p.d_k, pair / p.kv_heads, pair % p.kv_heads, p.dim, d_k);
     write_gradient(p, p.d_v, pair / p.kv_heads, pair % p.kv_heads, p.value_dim, d_v);
   };
@@ -172,7 +139,7 @@ void backward(const Problem& p, const Kernels& kernels) {
   });
   if (cuts == 1) return;
   share(threads, pairs, [&](std::int64_t pair, int) {
-    std::vector<const float*> parts;
+    std::vector<float*> parts;
     for (std::int64_t cut = 0; cut < cuts; ++cut) parts.push_back(total(pair * cuts + cut));
     finish(pair, parts);
   });

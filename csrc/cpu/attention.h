@@ -64,6 +64,9 @@ const Kernels& avx2_kernels();
 // The named kernels, or the best this processor runs for ""; null when it cannot run them.
 const Kernels* find_kernels(const char* name);
 
+// Accumulated rows, padded, to where `to` begins, in its element type.
+void write_sums(const Tensor& to, const float* sums, std::int64_t rows, int dim);
+
 void forward(const Problem& problem, const Kernels& kernels);
 void backward(const Problem& problem, const Kernels& kernels);
 

@@ -22,7 +22,7 @@
 //   static  load_relaxed(const Word&) / load_acquire(const Word&) -> value
 //   static  store_relaxed(Word&, value), store_release(Word&, value)   and wake sleepers
 //   static  bool claim(Word&, value)        0 -> value by compare-and-swap, and wake sleepers
-//   class   Wait(timeout_ns): bool again(Word&, seen)   false when the time is over
+//   class   Wait(timeout_ns[, longest_sleep_ns]): bool again(Word&, seen)   false: time is over
 #pragma once
 
 #include <cstdint>
@@ -88,6 +88,22 @@ class Endpoint {
     Word& word = word_at(rank_, layout_.flag(source, frame, subtile));
     return wait(word, epoch, source, Reason::data);
   }
+  // Waits until ready(), which other flags may decide as well as this one.
+  template <class Ready>
+  Status wait_until(const Ready& ready, std::uint32_t source, std::uint32_t frame,
+                    std::uint32_t subtile) {
+    Word& word = word_at(rank_, layout_.flag(source, frame, subtile));
+    typename Memory::Wait patience(timeout_ns_, kGlance);
+    for (;;) {
+      const std::uint64_t seen = Memory::load_acquire(word);
+      if (Memory::load_acquire(header(rank_).abort) != 0) return Status::aborted;
+      if (ready()) return Status::ok;
+      if (!patience.again(word, seen)) {
+        abort(Reason::data, source);
+        return Status::timeout;
+      }
+    }
+  }
   PERFKIT_PROTOCOL void acknowledge(std::uint32_t source, std::uint64_t epoch) {
     Memory::store_release(word_at(source, layout_.ack(rank_, epoch)), epoch);
   }
@@ -109,6 +125,8 @@ class Endpoint {
   }
 
  private:
+  static constexpr std::int64_t kGlance = 100'000;  // ns asleep on one flag of several
+
   PERFKIT_PROTOCOL Header& header(std::uint32_t rank) const {
     return *reinterpret_cast<Header*>(bases_[rank]);
   }

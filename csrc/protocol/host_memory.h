@@ -54,7 +54,8 @@ struct HostMemory {
   // is short because the abort word is another word than the one slept on.
   class Wait {
    public:
-    explicit Wait(std::int64_t timeout_ns) : timeout_ns_(timeout_ns) {}
+    explicit Wait(std::int64_t timeout_ns, std::int64_t longest_sleep_ns = kSleep)
+        : timeout_ns_(timeout_ns), longest_(longest_sleep_ns) {}
 
     bool again(Word& word, std::uint64_t seen) {
       ++round_;
@@ -68,7 +69,7 @@ struct HostMemory {
       if (round_ <= kSpins + kYields)
         sched_yield();
       else
-        sleep(word, seen, deadline_ - now < kSleep ? deadline_ - now : kSleep);
+        sleep(word, seen, deadline_ - now < longest_ ? deadline_ - now : longest_);
       return true;
     }
 
@@ -77,7 +78,7 @@ struct HostMemory {
     static constexpr int kYields = 200;
     static constexpr std::int64_t kSleep = 2'000'000;
 
-    std::int64_t timeout_ns_;
+    std::int64_t timeout_ns_, longest_;
     std::int64_t deadline_ = 0;
     int round_ = 0;
   };

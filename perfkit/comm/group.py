@@ -45,14 +45,20 @@ class Group:
         self.counters = Counters()
         self.checker: Checker | None = None
         if settings.dsp_check and not self.fake:
-            store = c10d._get_process_group_store(process_group)
-            self.checker = Checker(store, self.name, self.rank, self.size, settings.dsp_timeout)
+            self.checker = Checker(
+                self.store, self.name, self.rank, self.size, settings.dsp_timeout
+            )
         self._kept: dict[type, object] = {}
 
     @property
     def process_group(self) -> dist.ProcessGroup:
         # Looked up each time: a strong reference from here would keep the group alive.
         return _resolve_process_group(self.name)
+
+    @property
+    def store(self) -> dist.Store:
+        """The key-value store that the ranks of the group met at."""
+        return c10d._get_process_group_store(self.process_group)
 
     def keep(self, kind: type[T], make: Callable[[], T]) -> T:
         """The group's one object of a class, made at the first call (caches of upper layers)."""

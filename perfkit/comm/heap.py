@@ -283,6 +283,21 @@ class SymmetricHeap:
         self._check()
         self._endpoint.abort(self.rank)
 
+    @property
+    def endpoint(self) -> _cpu.Endpoint:
+        """This rank's end of the protocol, for kernels that wait and publish themselves."""
+        self._check()
+        return self._endpoint
+
+    def raise_status(self, status: int) -> None:
+        """Turn what such a kernel returned into an error, unless it is 0.
+
+        Raises:
+            HeapTimeout, HeapAborted: as for :meth:`wait`.
+        """
+        reason, _, waited_for = self._endpoint.aborted()
+        self._raise(status, waited_for, _REASONS[reason])
+
     def _raise(self, status: int, other: int, what: str) -> None:
         if status == _OK:
             return
@@ -374,20 +389,13 @@ class HeapPool:
         Raises:
             HeapMemoryError: it would exceed the limit by itself.
         """
-        fitting = [
-            heap
-            for heap in self._kept
-            if heap.shape.slot_bytes >= slot_bytes
-            and heap.shape.frames >= frames
-            and heap.shape.subtiles >= subtiles
-        ]
-        if fitting:
-            heap = min(fitting, key=lambda heap: heap.bytes)
-            self._kept.remove(heap)
-            self._kept.append(heap)
-            heap.release()
-            return heap
-        rounded = Shape(self.ranks, _round(slot_bytes, 4096), _round(frames), _round(subtiles))
+        fitting = self.find(slot_bytes, frames=frames, subtiles=subtiles)
+        if fitting is not None:
+            self._kept.remove(fitting)
+            self._kept.append(fitting)
+            fitting.release()
+            return fitting
+        rounded = self.rounded(slot_bytes, frames=frames, subtiles=subtiles)
         if rounded.bytes > self.limit:
             raise HeapMemoryError(
                 f"a heap with slots of {slot_bytes} bytes takes {rounded.bytes} bytes, more than "
@@ -409,6 +417,21 @@ class HeapPool:
         )
         self._kept.append(heap)
         return heap
+
+    def find(self, slot_bytes: int, *, frames: int, subtiles: int) -> SymmetricHeap | None:
+        """The smallest kept heap with at least these sizes."""
+        fitting = [
+            heap
+            for heap in self._kept
+            if heap.shape.slot_bytes >= slot_bytes
+            and heap.shape.frames >= frames
+            and heap.shape.subtiles >= subtiles
+        ]
+        return min(fitting, key=lambda heap: heap.bytes, default=None)
+
+    def rounded(self, slot_bytes: int, *, frames: int, subtiles: int) -> Shape:
+        """The sizes of the heap that would be made for these."""
+        return Shape(self.ranks, _round(slot_bytes, 4096), _round(frames), _round(subtiles))
 
     @property
     def bytes(self) -> int:

@@ -14,7 +14,7 @@ from torch import Tensor
 from perfkit.comm import collectives
 from perfkit.comm.check import Call
 from perfkit.comm.group import Group, resolve
-from perfkit.dsp.layout import pack, unpack
+from perfkit.comm.layout import pack, unpack
 from perfkit.dsp.placement import Placement, shard_interval, shard_length, shard_lengths
 from perfkit.dsp.transfers import Transfers
 from perfkit.errors import SwitchError

@@ -16,29 +16,15 @@ from dataclasses import dataclass
 
 import islpy as isl
 
+from perfkit.comm.shards import Interval, shard_interval, shard_length, shard_lengths
 from perfkit.errors import PlacementError
 
-Interval = tuple[int, int]
-"""``(start, stop)`` of indices along one dimension, half open."""
+__all__ = [
+    "Box", "Interval", "Placement", "shard_interval", "shard_length", "shard_lengths", "volume",
+]  # fmt: skip
 
 Box = tuple[Interval, ...]
 """One interval for each dimension of a tensor."""
-
-
-def shard_length(length: int, ranks: int, rank: int) -> int:
-    """Indices that ``rank`` holds of ``length`` over ``ranks``: ceil for the first, else floor."""
-    return (length + ranks - 1 - rank) // ranks
-
-
-def shard_lengths(length: int, ranks: int) -> tuple[int, ...]:
-    """:func:`shard_length` of every rank; they add up to ``length``."""
-    return tuple(shard_length(length, ranks, rank) for rank in range(ranks))
-
-
-def shard_interval(length: int, ranks: int, rank: int) -> Interval:
-    """The indices that ``rank`` holds, as a half-open interval."""
-    start = rank * (length // ranks) + min(rank, length % ranks)
-    return start, start + shard_length(length, ranks, rank)
 
 
 def volume(box: Box) -> int:

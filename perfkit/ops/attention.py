@@ -71,13 +71,16 @@ def attention(
             raise RankError(f"{name} has {tensor.dim()} dimensions, at least 3 are needed")
     if layout == "SHD":
         q, k, v = q.transpose(-3, -2), k.transpose(-3, -2), v.transpose(-3, -2)
-    _check(q, k, v, mask, bias)
+    check_arguments(q, k, v, mask, bias)
     scale = 1.0 / math.sqrt(q.shape[-1]) if scale is None else float(scale)
     out: Tensor = torch.ops.perfkit.attention(q, k, v, mask, bias, causal, scale)[0]
     return out.transpose(-3, -2) if layout == "SHD" else out
 
 
-def _check(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, bias: Tensor | None) -> None:
+def check_arguments(
+    q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, bias: Tensor | None
+) -> None:
+    """Refuse tensors ``[..., heads, length, dim]`` that do not fit each other."""
     given = {"q": q, "k": k, "v": v, "mask": mask, "bias": bias}
     for name, tensor in given.items():
         if tensor is not None and tensor.device.type not in ("cpu", "meta"):

@@ -20,7 +20,7 @@ except ImportError as error:
 
 BATCH_DIMS = 4
 MAX_HEAD_DIM = 256
-_KINDS = {torch.float32: 1, torch.bfloat16: 2, torch.bool: 3}
+KINDS = {torch.float32: 1, torch.bfloat16: 2, torch.bool: 3}
 
 
 def empty_result(like: Tensor, dim: int) -> Tensor:
@@ -33,7 +33,7 @@ def empty_lse(q: Tensor) -> Tensor:
     return q.new_empty(q.shape[:-1], dtype=torch.float32)
 
 
-def _numbers(tensor: Tensor | None, shape: tuple[int, ...] | None = None) -> list[int]:
+def numbers(tensor: Tensor | None, shape: tuple[int, ...] | None = None) -> list[int]:
     """Address, kind and strides; ``shape`` is what it broadcasts to."""
     if tensor is None:
         return []
@@ -41,11 +41,11 @@ def _numbers(tensor: Tensor | None, shape: tuple[int, ...] | None = None) -> lis
         tensor = tensor.expand(shape)
     strides = list(tensor.stride())
     padding = [0] * (BATCH_DIMS + 3 - len(strides))
-    return [tensor.data_ptr(), _KINDS[tensor.dtype], *padding, *strides]
+    return [tensor.data_ptr(), KINDS[tensor.dtype], *padding, *strides]
 
 
-def _lse_numbers(lse: Tensor) -> list[int]:
-    return _numbers(lse.unsqueeze(-1))
+def lse_numbers(lse: Tensor) -> list[int]:
+    return numbers(lse.unsqueeze(-1))
 
 
 def _sizes(q: Tensor, k: Tensor, v: Tensor) -> list[int]:
@@ -59,7 +59,7 @@ def _inputs(
     q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, bias: Tensor | None
 ) -> list[list[int]]:
     scores = (*q.shape[:-1], k.shape[-2])
-    return [_numbers(q), _numbers(k), _numbers(v), _numbers(mask, scores), _numbers(bias, scores)]
+    return [numbers(q), numbers(k), numbers(v), numbers(mask, scores), numbers(bias, scores)]
 
 
 def forward(
@@ -81,7 +81,7 @@ def forward(
         scale,
         causal,
         threads or torch.get_num_threads(),
-        [*_inputs(q, k, v, mask, bias), _numbers(out), _lse_numbers(lse)],
+        [*_inputs(q, k, v, mask, bias), numbers(out), lse_numbers(lse)],
         isa,
     )
     return out, lse
@@ -110,7 +110,7 @@ def backward(
     d_bias_numbers: list[int] = []
     if need_bias and bias is not None:
         d_bias = torch.zeros(bias.shape, dtype=torch.float32)
-        d_bias_numbers = _numbers(d_bias, (*q.shape[:-1], k.shape[-2]))
+        d_bias_numbers = numbers(d_bias, (*q.shape[:-1], k.shape[-2]))
     # A gradient that autograd expanded from one number has strides of 0, which read as well.
     _cpu.attention_backward(
         _sizes(q, k, v),
@@ -119,12 +119,12 @@ def backward(
         threads or torch.get_num_threads(),
         [
             *_inputs(q, k, v, mask, bias),
-            _numbers(out),
-            _lse_numbers(lse),
-            _numbers(d_out),
-            _numbers(d_q),
-            _numbers(d_k),
-            _numbers(d_v),
+            numbers(out),
+            lse_numbers(lse),
+            numbers(d_out),
+            numbers(d_q),
+            numbers(d_k),
+            numbers(d_v),
             d_bias_numbers,
         ],
         isa,
