@@ -18,6 +18,7 @@ from perfkit.errors import PerfkitError
 # Commands that live in a module of their own, with add_arguments(parser) and run(args) -> int.
 COMMANDS = {
     "optimize": ("perfkit.cli_optimize", "optimize the loops of a C file or a Python function"),
+    "dataset": ("perfkit.cli_learn", "measure schedules of random programs, to train on"),
 }
 
 

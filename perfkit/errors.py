@@ -185,6 +185,21 @@ class KernelFailure(PerfkitError, RuntimeError):
     """The compiled function reported a failure (a non-zero code) while it ran."""
 
 
+# --- learning the cost model ---------------------------------------------------------------
+
+
+class MeasureError(PerfkitError):
+    """A program cannot be measured: its original order crashes, hangs or fails."""
+
+
+class DatasetError(PerfkitError):
+    """A data set cannot be read or written, is truncated, or has another version."""
+
+
+class WeightsError(PerfkitError):
+    """Weights of a cost model cannot be read, or belong to other features."""
+
+
 # --- distributed: groups, collectives, placements, plans -----------------------------------
 
 

@@ -1,0 +1,211 @@
+"""Gathering measured schedules: ``perfkit dataset build``.
+
+It alternates between two phases. Worker processes prepare programs on all cores; then they rest,
+and the programs are measured one at a time, alone on the machine. Every prepared program and every
+measured one is a file of its own until the end, so a kill loses at most what is in flight, and the
+same command goes on from there.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass, field
+from itertools import islice
+from multiprocessing import get_context
+from multiprocessing.synchronize import Event
+from typing import Any
+
+import perfkit
+from perfkit import config, log
+from perfkit.errors import DatasetError, MeasureError
+from perfkit.learn import dataset
+from perfkit.learn.dataset import Entry, Row
+from perfkit.learn.measure import Outcome, Runner
+from perfkit.learn.prepare import Options, Prepared, load, pending, prepare
+from perfkit.learn.programs import Sample, programs
+from perfkit.runtime.build import Toolchain
+from perfkit.runtime.machine import Machine
+from perfkit.runtime.measure import machine_lock
+
+CHUNK = 32
+"""Programs prepared before they are measured; the cores wait for the last one."""
+
+
+@dataclass
+class Progress:
+    """What this run has done; ``spent`` adds up the seconds of all processes by phase."""
+
+    programs: int = 0
+    schedules: int = 0
+    bad: int = 0
+    prepared: int = 0
+    started: float = field(default_factory=time.monotonic)
+    spent: dict[str, float] = field(default_factory=dict)
+
+    def measured(self, entry: Entry) -> None:
+        self.programs += 1
+        self.schedules += len(entry.timed)
+        self.bad += sum(r.status in ("wrong", "crashed", "hung", "failed") for r in entry.rows)
+
+    def add(self, spent: dict[str, float]) -> None:
+        for phase, seconds in spent.items():
+            self.spent[phase] = self.spent.get(phase, 0.0) + seconds
+
+    def __str__(self) -> str:
+        hours = max((time.monotonic() - self.started) / 3600, 1e-9)
+        phases = ", ".join(f"{p} {s:.0f} s" for p, s in self.spent.items())
+        return (
+            f"{self.prepared} programs prepared, {self.programs} measured, {self.schedules} "
+            f"schedules ({self.schedules / hours:.0f} per hour; {phases}), {self.bad} bad results"
+        )
+
+
+@dataclass(frozen=True)
+class Gatherer:
+    """A data set in the making. ``told`` hears of progress after every program."""
+
+    options: Options
+    settings: config.Settings
+    told: Callable[[Progress], None]
+    progress: Progress = field(default_factory=Progress)
+
+    def build(self, hours: float) -> Progress:
+        """Prepare and measure for so long, going on where an earlier run stopped.
+
+        Ctrl-C ends it like the clock does. Raises DatasetError when the folder cannot be used.
+        """
+        deadline = time.monotonic() + 3600 * hours
+        try:
+            self.measure(deadline)
+            while time.monotonic() < deadline:
+                self.prepare(CHUNK, deadline)
+                self.measure(deadline)
+        except KeyboardInterrupt:
+            log.get("learn").warning("interrupted: what is measured is kept; run it again to go on")
+        dataset.compact(self.options.folder, self._meta())
+        return self.progress
+
+    def prepare(self, count: int, deadline: float) -> None:
+        """Make the next programs of the stream ready, on all cores."""
+        self._make_folder()
+        done = self._done()
+        fresh = (s for s in programs(self.options.seed) if s.number not in done)
+        for made in _prepared(islice(fresh, count), self.options, self.settings, deadline):
+            self.progress.prepared += 1
+            self.progress.add(made.spent)
+            self.told(self.progress)
+
+    def measure(self, deadline: float) -> None:
+        """Measure what is ready, alone on the machine."""
+        machine, meta = Machine.detect().key(), self._meta()
+        with Runner() as runner:
+            for place in pending(self.options):
+                if time.monotonic() >= deadline:
+                    return
+                start = time.perf_counter()
+                try:
+                    prepared = load(place)
+                except DatasetError as error:
+                    log.get("learn").warning("left out: %s", error)
+                else:
+                    with machine_lock():
+                        entry = finish(prepared, runner, machine)
+                    dataset.write_shard(self.options.folder, [entry], meta)
+                    self.progress.measured(entry)
+                shutil.rmtree(place, ignore_errors=True)
+                self.progress.add({"runs": time.perf_counter() - start})
+                self.told(self.progress)
+
+    def _make_folder(self) -> None:
+        try:
+            self.options.pending.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise DatasetError(f"{self.options.folder}: cannot be made ({error})") from error
+
+    def _done(self) -> set[int]:
+        found = {int(p.name) for p in pending(self.options)}
+        if dataset.shards(self.options.folder):
+            entries = dataset.load(self.options.folder)
+            found |= {e.sample.number for e in entries if e.sample.seed == self.options.seed}
+        return found
+
+    def _meta(self) -> dict[str, Any]:
+        toolchain = Toolchain.detect(self.settings)
+        return {
+            "machine": Machine.detect().key(), "compiler": toolchain.version,
+            "flags": " ".join(toolchain.flags), "threads": self.options.threads,
+            "perfkit": perfkit.__version__,
+        }  # fmt: skip
+
+
+def finish(prepared: Prepared, runner: Runner, machine: str) -> Entry:
+    """Measure a prepared program."""
+    if prepared.job is None:
+        return Entry(prepared.sample, tuple(prepared.rows), prepared.note, machine)
+    note = ""
+    outcomes: dict[int, Outcome] = {}
+    try:
+        outcomes = runner.measure(prepared.job)
+        if outcomes[0].status == "too long":
+            note = "the original takes too long"
+    except MeasureError as error:
+        note = str(error).partition(": ")[2]
+    rows = list(prepared.rows)
+    for k, outcome in outcomes.items():
+        rows[k] = Row(rows[k].script, rows[k].kind, outcome.status, outcome.seconds)
+    return Entry(prepared.sample, tuple(rows) if outcomes else (), note, machine)
+
+
+# -- workers -----------------------------------------------------------------------------------
+
+
+def _prepared(
+    samples: Iterator[Sample], options: Options, settings: config.Settings, deadline: float
+) -> Iterator[Prepared]:
+    """Programs as they get ready, until the deadline.
+
+    When a worker dies, the programs in the making are left out with a warning.
+    """
+    context, workers = get_context("spawn"), os.cpu_count() or 1
+    more = True
+    while more and time.monotonic() < deadline:
+        enough = context.Event()
+        pool = ProcessPoolExecutor(workers, context, _start_worker, (os.getpid(), enough))
+        waiting: set[Future[Prepared]] = set()
+        try:
+            while True:
+                for sample in islice(samples, 2 * workers - len(waiting)):
+                    waiting.add(pool.submit(prepare, sample, options, settings))
+                left = deadline - time.monotonic()
+                more = bool(waiting)
+                if not more or left <= 0:
+                    break
+                done, waiting = wait(waiting, left, return_when=FIRST_COMPLETED)
+                yield from (future.result() for future in done)
+        except BrokenProcessPool:
+            log.get("learn").warning("a worker died; %d programs are left out", len(waiting) + 1)
+        finally:
+            enough.set()
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _start_worker(parent: int, enough: Event) -> None:
+    """Leave Ctrl-C to the parent, and end with it, or when it has enough, whatever runs."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+    def watch() -> None:
+        while os.getppid() == parent and not enough.wait(0.5):
+            pass
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+__all__ = ["Gatherer", "Progress", "finish"]
