@@ -26,7 +26,7 @@ from perfkit.cost.features_roofline import Roofline, spread
 from perfkit.cost.traffic import Group, Traffic
 from perfkit.ir.isl import Polyhedra
 from perfkit.ir.scop import Scop
-from perfkit.ir.tree import Leaf, Loop, Node, Sequence, loops, statements
+from perfkit.ir.tree import Leaf, Loop, Node, Sequence, loops
 
 SCHEMA = 1
 """Number of this set of features; weights name the one that they were trained on."""

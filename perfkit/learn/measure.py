@@ -21,6 +21,9 @@ from perfkit.ir.scop import Scop
 from perfkit.learn.runner import PROGRESS, Progress
 from perfkit.runtime.signature import Signature
 
+STARTING = 60.0
+"""Seconds that the child may take between runs: to start, to make data, to compare results."""
+
 STATUSES = (
     "ok", "slow", "wrong", "crashed", "hung", "failed", "not compiled", "refused", "too long"
 )  # fmt: skip
@@ -153,7 +156,7 @@ class Runner:
             now = self._progress.read()
             if now != last:
                 last, since = now, time.monotonic()
-            elif time.monotonic() - since > self.patience:
+            elif time.monotonic() - since > (STARTING if now[0] < 0 else self.patience):
                 self.stop()
                 return "hung"
         line = child.stdout.readline()
@@ -165,6 +168,7 @@ class Runner:
     def _start(self) -> subprocess.Popen[str]:
         if self._child is None or self._child.poll() is not None:
             self.stop()
+            self._progress.running(-1)
             self._child = subprocess.Popen(
                 [sys.executable, "-m", "perfkit.learn.runner", str(self._path)],
                 stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
