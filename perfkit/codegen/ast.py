@@ -243,7 +243,9 @@ class _Converter:
             (it, self.affine(call.op_get_arg(k + 1), env)) for k, it in enumerate(iterators)
         )
         floors = tuple(
-            (div, self.current[loop]) for div, loop in self.tiles.get(name, ()) if loop in self.current
+            (div, self.current[loop])
+            for div, loop in self.tiles.get(name, ())
+            if loop in self.current
         )
         return Instance(name, values, floors=floors)
 

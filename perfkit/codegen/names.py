@@ -15,7 +15,8 @@ long register restrict return short signed sizeof static struct switch typedef u
 volatile while asm typeof bool true false linux unix i386
 """  # of C and GNU C, and the macros that GNU C defines
 _CALLED = """
-abs malloc free NAN INFINITY args sqrt exp exp2 log log2 log10 pow fabs sin cos tan asin acos atan
+abs aligned_alloc free syscall NAN INFINITY args
+sqrt exp exp2 log log2 log10 pow fabs sin cos tan asin acos atan
 atan2 sinh cosh tanh floor ceil trunc round rint fmin fmax fmod hypot cbrt erf expm1 log1p copysign
 fma
 """  # by generated code; the functions with an f for float, too

@@ -18,17 +18,17 @@ from perfkit.codegen.ast import lower
 from perfkit.codegen.blocks import BlockWriter
 from perfkit.codegen.ctext import C_TYPES, Helpers, Registers, Writer
 from perfkit.codegen.localize import buffered, declare, localize
+from perfkit.codegen.memory import heap
 from perfkit.codegen.names import Names, safe_names
-from perfkit.codegen.nodes import Extreme, Node
+from perfkit.codegen.nodes import Node
 from perfkit.codegen.parallel import Reducer, parallelize, settle
 from perfkit.codegen.promote import Promoter
 from perfkit.codegen.target import Target
 from perfkit.codegen.vector import Expander
 from perfkit.errors import BudgetExceeded
 from perfkit.ir import tree as trees
-from perfkit.ir.affine import Affine
 from perfkit.ir.isl import Polyhedra, budget_errors
-from perfkit.ir.scop import Array, Scop
+from perfkit.ir.scop import Scop
 from perfkit.runtime.signature import Signature
 from perfkit.schedule.legality import carried_reductions, reduction_parallel
 
@@ -136,39 +136,21 @@ def generate_region(
     helpers = Helpers()
     writer = Writer(helpers, options.names, {})
     used = (scop.written | scop.read) - inside
-    heap = [a for a in scop.arrays if a.local and a.rank and a.name in used]
+    local = [a for a in scop.arrays if a.local and a.rank and a.name in used]
     lines: list[str] = []
     for array in scop.arrays:
         if array.local and not array.rank and array.name in used:
             lines.append(f"{C_TYPES[array.dtype]} {writer.name(array.name)} = 0;")
-    lines += _allocations(heap, writer, on_failure)
+    take, give = heap(local, writer, names, on_failure)
+    lines += take
     blocks = BlockWriter(scop, helpers, options.names, names, options.target.threads)
     lines += blocks.lines(nodes, Registers({}), 0)
-    lines += [f"free({writer.name(a.name)});" for a in reversed(heap)]
+    lines += give
     includes = ["#include <math.h>", "#include <stdint.h>"]
-    if heap:
+    if local:
         includes.append("#include <stdlib.h>")
     prelude = "\n".join([*includes, "", *helpers.used.values()])
     return Generated(prelude.rstrip() + "\n", "\n".join(lines) + "\n")
-
-
-def _allocations(heap: list[Array], writer: Writer, on_failure: str) -> list[str]:
-    lines: list[str] = []
-    for k, array in enumerate(heap):
-        c = C_TYPES[array.dtype]
-        inner = "".join(f"[{writer.affine(e)}]" for e in array.shape[1:])
-        # Where nothing runs an extent may be negative.
-        count = " * ".join(
-            f"(size_t){writer.bound(Extreme('max', (e, Affine.constant(1))))}"
-            if not e.is_constant else str(max(1, e.const))
-            for e in array.shape
-        )  # fmt: skip
-        name = writer.name(array.name)
-        pointer = f"(*restrict {name}){inner}" if inner else f"*restrict {name}"
-        lines.append(f"{c} {pointer} = malloc(sizeof({c}) * {count} + 64);")
-        undo = "".join(f"free({writer.name(a.name)}); " for a in reversed(heap[:k]))
-        lines.append(f"if (!{name}) {{ {undo}{on_failure} }}")
-    return lines
 
 
 def generate_kernel(

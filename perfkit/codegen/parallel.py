@@ -172,21 +172,32 @@ def _without_parallel(node: Node) -> Node:
 
 
 def _clause(loop: For) -> str:
-    """Static for even iterations; dynamic where the work inside depends on the iteration."""
+    """Static for even iterations; dynamic where the work inside depends on the iteration.
+
+    A loop over tiles has few, heavy iterations: they are handed out one at a time where they
+    differ, and where they are so heavy, register tiles with sums inside, that a thread with one
+    tile more than the others would be noticed.
+    """
+    inside = [n for n in walk(loop) if isinstance(n, For) and n is not loop]
     uneven = any(
         loop.name in bound_names(n.lower) | bound_names(n.upper) and not _same_length(n, loop.name)
-        for n in walk(loop)
-        if isinstance(n, For) and n is not loop
+        for n in inside
     )
-    if not uneven:
-        return "schedule(static)"
-    # A loop over tiles has few, heavy iterations: hand them out one at a time.
     tiles = any(
-        c > 1 for n in walk(loop) if isinstance(n, For) and n is not loop
-        for bound in (n.lower,) for leaf in leaves(bound) for name, c in leaf.terms
+        c > 1 for n in inside for leaf in leaves(n.lower) for name, c in leaf.terms
         if name == loop.name
     )  # fmt: skip
-    return "schedule(dynamic)" if tiles else "schedule(guided)"
+    if tiles and (uneven or any(_is_register_tile(n) for n in inside)):
+        return "schedule(dynamic)"
+    return "schedule(guided)" if uneven else "schedule(static)"
+
+
+def _is_register_tile(loop: For) -> bool:
+    """Jammed rows around SIMD columns around a loop."""
+    if loop.width == 1:
+        return False
+    columns = (n for n in walk(loop) if isinstance(n, For) and n is not loop and n.width > 1)
+    return any(isinstance(n, For) and n is not c for c in columns for n in walk(c))
 
 
 def _same_length(loop: For, outer: str) -> bool:

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from perfkit.codegen.csource import insertion_point
+from perfkit.codegen.memory import TAKE
 from perfkit.errors import SourceFileError
 from perfkit.frontends.c import CArray, CFile, CRegion
 from perfkit.ir.affine import Affine, Constraint, Domain
@@ -129,7 +130,7 @@ class _Block:
         self.original = original
         self.macros = macros
         self.tests = [] if assume else self.conditions()
-        heap = any(a.local and a.rank for a in self.scop.arrays) and "malloc" in r.body
+        heap = any(a.local and a.rank for a in self.scop.arrays) and TAKE in r.body
         self.fallback = bool(self.tests) or heap
         self.used = frozenset(_WORD.findall(r.body))
 

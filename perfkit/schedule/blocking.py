@@ -41,7 +41,9 @@ class Sizes:
     """Block sizes: SIMD bytes, register rows, vectors per row, and cache tiles (iterations).
 
     6 x 2 vectors leave room in 16 registers for two operand vectors and a broadcast. ``streams``
-    rows are summed at once where nothing runs in lanes.
+    rows are summed at once where nothing runs in lanes. Where the operand along the lanes is packed
+    once for all, into panels as wide as the register tile, smaller tiles of ``panel_jam_tile`` rows
+    share the work out more evenly.
     """
 
     simd_bytes: int = 32
@@ -51,6 +53,7 @@ class Sizes:
     jam_tile: int = 96
     lane_tile: int = 96
     sum_tile: int = 256
+    panel_jam_tile: int = 48
 
 
 @dataclass(frozen=True)
@@ -138,15 +141,14 @@ def _block_nest(builder: Steps, outer: str, sizes: Sizes, tiled: bool) -> None:
         _vectorize_innermost(builder, nest, width)
         return
     if tiled and roles.sums and roles.jam and roles.lane:
-        tiles = {roles.jam: sizes.jam_tile, roles.lane: sizes.lane_tile}
-        tiles |= {s: sizes.sum_tile for s in roles.sums[-1:]}
-        band = [n for n in order if n in tiles]
-        if band == list(order[len(order) - len(band) :]):
-            nest_loops = (roles.jam, roles.lane, roles.sums[-1])
-            taken = loop_names(builder.tree)
-            names = tuple(tile_name(n, taken) for n in nest_loops)
-            if builder.attempt(Tile.of((n, tiles[n]) for n in band)):
-                _pack(builder, nest_loops, (names[0], names[1], names[2]))
+        contraction = (roles.jam, roles.lane, roles.sums[-1])
+        if order[-3:] == contraction:
+            start = builder.copy()
+            panels = (sizes.panel_jam_tile, width * sizes.vectors, sizes.sum_tile)
+            if not _tile_and_pack(builder, contraction, panels, whole=True):
+                builder.reset(start)
+                tiles = (sizes.jam_tile, sizes.lane_tile, sizes.sum_tile)
+                _tile_and_pack(builder, contraction, tiles, whole=False)
     if not roles.lane and roles.sums and _unit_sum(builder, roles.sums[-1]):
         builder.attempt(Vectorize(roles.sums[-1], width * 4))
     if roles.lane and roles.sums:
@@ -158,19 +160,28 @@ def _block_nest(builder: Steps, outer: str, sizes: Sizes, tiled: bool) -> None:
         builder.attempt(Jam(roles.jam, sizes.rows if roles.lane else sizes.streams))
 
 
-def _pack(builder: Steps, nest: tuple[str, str, str], tiles: tuple[str, str, str]) -> None:
-    """Buffers for the operands of a tiled contraction with loops (rows, lanes, sum).
+def _tile_and_pack(
+    builder: Steps, nest: tuple[str, str, str], sizes: tuple[int, int, int], whole: bool
+) -> bool:
+    """Cache tiles for a contraction with loops (rows, lanes, sum), and buffers for its operands.
 
     The tile loops take the order of BLIS: rows, sum, lanes. The operand along the lanes gets
-    contiguous rows; the one along the rows is copied only when scalar factors can be applied to it
-    on the way.
+    contiguous rows: all of it before the nest (``whole``), or its tile again for each tile of rows;
+    the one along the rows is copied only when scalar factors can be applied to it on the way.
+    Returns whether the operand along the lanes was packed.
     """
     rows, lanes, total = nest
+    extents = dict(zip(nest, sizes, strict=True))
+    taken = loop_names(builder.tree)
+    tiles = dict(zip(nest, (tile_name(n, taken) for n in nest), strict=True))
+    if not builder.attempt(Tile.of(extents.items())):
+        return False
     inside = statements(find_loop(builder.tree, rows))
-    if len(inside) != 1 or not builder.attempt(Interchange(tiles[1], tiles[2])):
-        return
+    if len(inside) != 1 or not builder.attempt(Interchange(tiles[lanes], tiles[total])):
+        return False
     statement = builder.state.scop.statement(inside[0])
     moves = [w for w in walks(builder.state.scop, builder.tree) if w.statement == inside[0]]
+    done = False
     for position, access in accesses(statement):
         if position == WRITE or access == statement.write:
             continue
@@ -178,30 +189,33 @@ def _pack(builder: Steps, nest: tuple[str, str, str], tiles: tuple[str, str, str
         if along[total].is_invariant or along[lanes].is_invariant == along[rows].is_invariant:
             continue
         if along[lanes].is_invariant:
-            step = Pack(statement.name, str(access), tiles[2], factors=True)
+            step = Pack(statement.name, str(access), tiles[total], factors=True)
             if not isinstance(step.operand(statement, access), Load):
                 _attempt_pack(builder, step)
         else:
             steps = along[lanes].steps
             order = () if steps[-1] else tuple(reversed(range(len(steps))))
-            _attempt_pack(builder, Pack(statement.name, str(access), tiles[1], order))
+            loop = "" if whole else tiles[lanes]
+            done |= _attempt_pack(builder, Pack(statement.name, str(access), loop, order))
+    return done
 
 
-def _attempt_pack(builder: Steps, step: Pack) -> None:
+def _attempt_pack(builder: Steps, step: Pack) -> bool:
     """Take the step if it is provably legal, and run the copy in lanes where it is contiguous."""
     before = builder.copy()
     if not builder.attempt(step):
-        return
+        return False
     state = builder.state
     source = before.state.scop.statement(step.statement).reads
     written = {a.array for a in source if str(a) == step.access} & state.scop.written
     if written and not _proved(builder):
         builder.reset(before)
-        return
+        return False
     copy = state.scop.statements[-1]
     if not step.order:
         width = 32 // ITEMSIZE[state.scop.array(copy.write.array).dtype]
         builder.attempt(Vectorize(enclosing(state.tree, copy.name)[-1].name, width))
+    return True
 
 
 def _proved(builder: Steps) -> bool:

@@ -17,6 +17,7 @@ from perfkit.ir.tree import (
     enclosing,
     find_loop,
     fresh_name,
+    statements,
 )
 from perfkit.schedule.copies import before, unused_name
 from perfkit.schedule.expand import affine_bounds
@@ -54,7 +55,13 @@ class Pack:
 
     Every index must be tiled by a loop at or outside the named one, or be fixed by one. The leading
     dimensions only keep tiles apart: the generator drops them and declares the buffer inside the
-    loop. ``order`` permutes the dimensions of the buffer: ``(1, 0)`` stores it transposed. With
+    loop. Without a loop, ``Pack(S, "B[k, j]")``, the whole operand is copied tile by tile before
+    the nest, once for all threads and all ``i``::
+
+        for k_t for j_t for x0 for x1  B_pack[k_t, j_t, x0 - 64*k_t, x1 - 128*j_t] = B[x0, x1];
+        for k_t for j_t for i for j for k  C[i,j] = C[i,j] + A[i,k] * B_pack[...]
+
+    ``order`` permutes the dimensions of the buffer: ``(1, 0)`` stores it transposed. With
     ``factors``, scalar arguments that the statement combines with the operand first, as in
     ``(alpha * A[i,k]) * B[k,j]``, are applied while copying. An operand that the region writes is
     packed too, where the values that arrive stay the same.
@@ -62,25 +69,29 @@ class Pack:
 
     statement: str
     access: str
-    loop: str
+    loop: str = ""
     order: tuple[int, ...] = ()
     factors: bool = False
 
     def __str__(self) -> str:
         order = f", ({', '.join(map(str, self.order))},)" if self.order else ""
         factors = ", factors=True" if self.factors else ""
-        return f'Pack({self.statement}, "{self.access}", {self.loop}{order}{factors})'
+        loop = f", {self.loop}" if self.loop else ""
+        order = order and f", order={self.order}" if not self.loop else order
+        return f'Pack({self.statement}, "{self.access}"{loop}{order}{factors})'
 
     def apply(self, state: State) -> State:
         """Raises TransformError where the access is not tiled; legality is proved afterwards."""
         scop, tree = state.scop, state.tree
         statement, access = self._find(scop)
         around = enclosing(tree, statement.name)
-        if self.loop not in [loop.name for loop in around]:
+        if self.loop and self.loop not in [loop.name for loop in around]:
             find_loop(tree, self.loop)
             raise TransformError(f"{self}: {self.loop} is not around {self.statement}")
-        depth = [loop.name for loop in around].index(self.loop) + 1
-        outer = around[:depth]
+        if self.loop:
+            outer = around[: [loop.name for loop in around].index(self.loop) + 1]
+        else:
+            outer = self._tiling(statement, access, around)
         dimensions = [self._dimension(statement, index, outer) for index in access.indices]
         kept = [d for d, found in enumerate(dimensions) if found is not None]
         order = self.order or tuple(range(len(kept)))
@@ -98,6 +109,28 @@ class Pack:
                 return statement, access
         reads = ", ".join(dict.fromkeys(map(str, statement.reads)))
         raise TransformError(f"{self}: {self.statement} reads {reads or 'nothing'}")
+
+    def _tiling(
+        self, statement: Statement, access: Access, around: tuple[Loop, ...]
+    ) -> tuple[Loop, ...]:
+        """The loops that tile the indices; for an index without, the loop that fixes it."""
+        wanted: set[int] = set()
+        for index in access.indices:
+            exact = [
+                k for k, loop in enumerate(around)
+                if (index - loop.expression(statement.name)).is_constant
+            ]  # fmt: skip
+            others = tuple(loop for k, loop in enumerate(around) if k not in exact)
+            try:
+                found = self._dimension(statement, index, others)
+            except TransformError:
+                if not exact:
+                    raise
+                wanted.add(exact[0])
+            else:
+                if found is not None:
+                    wanted.add(around.index(others[found.tile]))
+        return tuple(around[k] for k in sorted(wanted))
 
     def operand(self, statement: Statement, access: Access) -> Expr:
         """The load, or the largest expression around it that only adds scalar arguments."""
@@ -201,13 +234,19 @@ class Pack:
         )
         everything = tuple(changed if s.name == statement.name else s for s in scop.statements)
         fixed = [d for d in range(old.rank) if d not in kept]
+        own = [elements[d] for d in (*fixed, *kept)]
+        if not self.loop:
+            own = [*tiles, *own]
         nest: Node = Leaf(name)
-        for d in reversed([*fixed, *kept]):
-            loop_name = fresh_name(state.tree, f"{name}_{elements[d]}")
-            nest = Loop(loop_name, ((name, Affine.variable(elements[d])),), nest)
-        tree = _with_copy(state.tree, outer, dict(zip(
-            (loop.name for loop in outer), map(Affine.variable, tiles), strict=True
-        )), name, nest)  # fmt: skip
+        for iterator in reversed(own):
+            loop_name = fresh_name(state.tree, f"{name}_{iterator}")
+            nest = Loop(loop_name, ((name, Affine.variable(iterator)),), nest)
+        if self.loop:
+            variables = map(Affine.variable, tiles)
+            around = dict(zip((loop.name for loop in outer), variables, strict=True))
+            tree = _with_copy(state.tree, outer, around, name, nest)
+        else:
+            tree = _before_nest(state.tree, statement.name, nest)
         # Where nobody writes the array, copying it first is the same program; dependences are
         # computed from that order. Otherwise the present one says which values are copied.
         order = tree if old.name in scop.written else before(scop.tree, copy)
@@ -215,6 +254,16 @@ class Pack:
             scop, arrays=(*scop.arrays, buffer), statements=(*everything, copy), tree=order
         )
         return replace(state, scop=packed, tree=tree)
+
+
+def _before_nest(tree: Node, statement: str, nest: Node) -> Node:
+    """Put ``nest`` before the outermost loop around a statement."""
+    if not isinstance(tree, Sequence):
+        return Sequence((nest, tree))
+    children: list[Node] = []
+    for child in tree.children:
+        children += [nest, child] if statement in statements(child) else [child]
+    return Sequence(tuple(children))
 
 
 def _with_copy(

@@ -37,24 +37,24 @@ WIDE = ({"n": 1, "m": 1}, {"n": 7, "m": 12}, {"n": 9, "m": 3})
 def test_an_expanded_scalar_becomes_a_variable_again(tmp_path: Path) -> None:
     state = scheduled(SCALAR, "Expand(t)\nParallelize(i)")
     source = assert_same(tmp_path, state, *SIZES)
-    assert "malloc" not in source and "double t_1 = 0;" in source
+    assert "perfkit_take" not in source and "double t_1 = 0;" in source
 
 
 def test_lanes_get_a_vector_of_it(tmp_path: Path) -> None:
     source = assert_same(tmp_path, scheduled(SCALAR, "Expand(t)\nVectorize(i, 4)"), *SIZES)
-    assert "f64x4 t_" in source and "malloc" not in source
+    assert "f64x4 t_" in source and "perfkit_take" not in source
 
 
 def test_copies_get_one_each(tmp_path: Path) -> None:
     source = assert_same(tmp_path, scheduled(MATRIX, "Expand(t)\nJam(i, 3)"), *WIDE)
-    assert "malloc" not in source and "t_3" in source
+    assert "perfkit_take" not in source and "t_3" in source
 
 
 def test_a_sum_over_lanes_into_such_a_variable(tmp_path: Path) -> None:
     """The partial sums are combined into the variable, not into an element."""
     state = scheduled(MATRIX, "Expand(t)\nVectorize(j, 8)", "reassociate")
     source = assert_same(tmp_path, state, *WIDE, rtol=1e-12)
-    assert "malloc" not in source
+    assert "perfkit_take" not in source
 
 
 def test_a_sum_over_threads_into_such_a_variable(tmp_path: Path) -> None:
@@ -65,13 +65,13 @@ def test_a_sum_over_threads_into_such_a_variable(tmp_path: Path) -> None:
 def test_what_outlives_an_iteration_stays_in_memory(tmp_path: Path) -> None:
     text = PRODUCER_CONSUMER.replace("array B[n] float64", "array B[n] float64 local")
     source = assert_same(tmp_path, scheduled(text, "Parallelize(i)"), {"n": 1}, {"n": 20})
-    assert "malloc" in source and "free(B)" in source
+    assert "perfkit_take" in source and "perfkit_give" in source
 
 
 def test_distributed_loops_need_the_whole_array(tmp_path: Path) -> None:
     state = scheduled(SCALAR, "Expand(t)\nDistribute(i)\nParallelize(i)")
     source = assert_same(tmp_path, state, *SIZES)
-    assert "malloc" in source
+    assert "perfkit_take" in source
 
 
 def test_new_names_differ_from_those_of_the_program(tmp_path: Path) -> None:

@@ -218,7 +218,7 @@ void f(double x[N][N])
 }
 """
         out = replaced(parsed(tmp_path, source), assume=True)
-        assert ("malloc" in out) == ("if (!perfkit_done)" in out)
+        assert ("perfkit_take" in out) == ("if (!perfkit_done)" in out)
         library = build(tmp_path, out, "local")
         x, y = np.zeros(4), np.arange(4.0)
         doubled(library, x, y, 4)
