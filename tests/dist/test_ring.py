@@ -164,7 +164,7 @@ def test_what_does_not_fit_is_refused() -> None:
     mine, other = launch(
         2, refused, environment={"PERFKIT_DSP_CHECK": "1", "PERFKIT_DSP_TIMEOUT": "5"}
     )
-    assert "stage 'blocks.2'" in mine and "holds 3 of the 9 positions" in mine
+    assert "stage 'blocks.2' of (2, 9, 4) float32" in mine and "holds 3 of the 9 positions" in mine
     assert "rank 0: ring_attention in stage 'blocks.2'" in other
 
 

@@ -73,11 +73,10 @@ def ring_attention(
 class _Ring:
     """The hops of one call: who holds whose block when, and how long it is."""
 
-    def __init__(self, like: Tensor, name: str, size: int, causal: bool, call: Call) -> None:
+    def __init__(self, like: Tensor, name: str, size: int, causal: bool, stage: str) -> None:
         self.group: Group = resolve(name)
         self.lengths = shard_lengths(size, self.group.size)
         self.causal = causal
-        self.call = call
         expected = self.lengths[self.group.rank]
         problem = ""
         if like.shape[-2] != expected:
@@ -87,7 +86,8 @@ class _Ring:
             )
         shape = (*like.shape[:-2], size, like.shape[-1])
         dtype = str(like.dtype).removeprefix("torch.")
-        enter(self.group, Call(call.primitive, call.stage, shape, dtype, problem=problem))
+        self.call = Call("ring_attention", stage, shape, dtype, problem=problem)
+        enter(self.group, self.call)
 
     def block(self, hop: int) -> int:
         """Whose block this rank has after ``hop`` hops."""
@@ -138,7 +138,7 @@ def _row(x: Tensor) -> int:
 def _forward(
     q: Tensor, k: Tensor, v: Tensor, name: str, size: int, causal: bool, scale: float, stage: str
 ) -> tuple[Tensor, Tensor]:
-    ring = _Ring(q, name, size, causal, Call("ring_attention", stage, tuple(q.shape), ""))
+    ring = _Ring(q, name, size, causal, stage)
     ranks, row = ring.group.size, _row(k) + _row(v)
     merged = Merged(q, v.shape[-1], scale)
     held, block = _flat(k, v) if ranks > 1 else k[..., :0, :], (k, v)
@@ -165,7 +165,7 @@ def _backward(
     scale: float,
     stage: str,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    ring = _Ring(q, name, size, causal, Call("ring_attention", stage, tuple(q.shape), ""))
+    ring = _Ring(q, name, size, causal, stage)
     ranks, row = ring.group.size, _row(k) + _row(v)
     wide = wide_type(q.dtype)
     saved = (out, lse, scale)

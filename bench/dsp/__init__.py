@@ -1,0 +1,1 @@
+"""Dynamic sequence parallelism against Ulysses, Megatron-SP and ring attention."""
