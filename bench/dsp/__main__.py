@@ -32,7 +32,7 @@ from bench.dsp.world import (
 from perfkit.runtime.machine import Machine
 from perfkit.runtime.measure import machine_lock
 
-RATES = "100M,1G,10G,none"
+RATES = "100M,1G,10G"
 
 
 def rates(text: str) -> list[float | None]:
@@ -102,13 +102,13 @@ def run_links(given: argparse.Namespace, arguments: Sequence[str]) -> int:
             sys.exit("no network namespaces here: needs unshare, nsenter, ip, tc and the rights")
     size = Size(given.batch, given.frames, given.positions, given.width, given.heads, given.pairs)
     say(f"links: {transport}; {size}, M = {size.bytes / 1e6:.2f} MB, fp32")
-    rows: list[end_to_end.Row] = []
-    with machine_lock():
-        for ranks in given.ranks:
-            rows += end_to_end.measure(ranks, size, transport, given.rates, given.rounds)
-    say(end_to_end.table(rows))
-    found = {"size": asdict(size), "rows": [asdict(r) for r in rows]}
-    keep(given.json, f"links ({transport})", {**found, "verdict": end_to_end.verdict(rows)})
+    for ranks in given.ranks:
+        with machine_lock():
+            rows = list(end_to_end.measure(ranks, size, transport, given.rates, given.rounds))
+        say(end_to_end.table(rows))
+        found = {"size": asdict(size), "rows": [asdict(r) for r in rows]}
+        verdict = end_to_end.verdict(rows)
+        keep(given.json, f"links, {ranks} ranks, {transport}", {**found, "verdict": verdict})
     return 0
 
 

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import random
-import signal
 import time
 
 import pytest
@@ -104,58 +101,3 @@ def test_a_call_left_out_is_an_error_within_the_timeout() -> None:
     text, _ = launch(2, one_call_left_out, environment=CHECK)
     assert "rank 0: switch in stage 'late' of (1, 4, 4)" in text
     assert "rank 1 did not come within 3 s" in text
-
-
-def switch_until_killed(victim: int, after: int, folder: str) -> str:
-    """Every rank switches for ever; the victim dies at a random moment of some switch."""
-    rank = dist.get_rank()
-    with open(os.path.join(folder, str(os.getpid())), "w"):
-        pass
-    x = torch.ones(4, 2, 2 * dist.get_world_size(), 16)
-
-    def step() -> None:
-        dsp.switch(x, from_dim=1, to_dim=2, stage="loop")
-
-    if rank == victim:
-        delay = random.Random(after).uniform(0.0, 0.02)
-        signal.signal(signal.SIGALRM, lambda *_: os.kill(os.getpid(), signal.SIGKILL))
-        for _ in range(after):
-            step()
-        signal.setitimer(signal.ITIMER_REAL, delay + 0.0001)
-    while True:
-        step()
-
-
-def kill_one(trial: int, checked: bool, folder: str) -> None:
-    world = 2 + trial % 2
-    outcomes = launch(
-        world,
-        switch_until_killed,
-        trial % world,
-        trial % 7,
-        folder,
-        environment=CHECK if checked else {},
-        group_timeout=5,
-        timeout=60,
-        may_die=True,
-    )
-    for rank, (kind, detail) in enumerate(outcomes):
-        if rank == trial % world:
-            assert kind == "died", (trial, outcomes)
-        else:
-            assert kind == "error" and detail[0] == "CollectiveError", (trial, outcomes)
-            assert f"rank {rank}" in detail[1] and "stage 'loop'" in detail[1]
-    pids = [int(name) for name in os.listdir(folder)]
-    assert not [pid for pid in pids if os.path.exists(f"/proc/{pid}")]
-
-
-@pytest.mark.parametrize("checked", [False, True])
-def test_killing_a_rank_gives_errors_and_no_orphans(checked: bool, tmp_path: str) -> None:
-    for trial in range(3):
-        kill_one(trial, checked, str(tmp_path))
-
-
-@pytest.mark.slow
-def test_killing_a_random_rank_a_hundred_times(tmp_path: str) -> None:
-    for trial in range(100):
-        kill_one(trial, trial % 2 == 0, str(tmp_path))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
+from itertools import permutations
 from typing import Any
 
 import pytest
@@ -202,6 +204,49 @@ def test_gradcheck_and_gradgradcheck_in_fp64(world: int) -> None:
     launch(world, numeric_gradients)
 
 
+def numeric_gradients_of_any_two_dimensions() -> None:
+    """Each primitive by itself between replicated ends, so that all ranks perturb alike."""
+    torch.manual_seed(4)
+    ranks, rank = dist.get_world_size(), dist.get_rank()
+    sizes = (2, 3, 1, 4)
+    base = torch.randn(sizes, dtype=torch.float64)
+    weights = torch.randn(ranks, *base.shape, dtype=torch.float64)
+    for source, target in permutations(range(4), 2):
+
+        def switched(
+            x: Tensor, overlapped: bool, source: int = source, target: int = target
+        ) -> Tensor:
+            part = dsp.split(x, dim=source)
+            part = part.transpose(0, 3).contiguous().transpose(0, 3)  # strides of another order
+            y = dsp.switch(
+                part, from_dim=source, to_dim=target, size=sizes[source], async_op=overlapped
+            )
+            return dsp.gather(done(y).sin(), dim=target, size=sizes[target])
+
+        x = base.clone().requires_grad_()
+        function = partial(switched, overlapped=source < target)
+        assert (function(x) - x.sin()).abs().max() < 1e-10
+        assert torch.autograd.gradcheck(function, (x,), atol=1e-8)
+    for dim in range(4):
+
+        def summed(x: Tensor, overlapped: bool, dim: int = dim) -> Tensor:
+            # Each rank multiplies by weights of its own: a partial gradient, and a true sum.
+            own = dsp.gather(dsp.split(x, dim=dim), dim=dim, size=sizes[dim], grad="partial")
+            part = done(dsp.reduce_scatter(own * weights[rank], dim=dim, async_op=overlapped))
+            return dsp.gather(part.sin(), dim=dim, size=sizes[dim], async_op=False)
+
+        for overlapped in (False, True):
+            x = base.clone().requires_grad_()
+            function = partial(summed, overlapped=overlapped)
+            assert (function(x) - (x * weights.sum(0)).sin()).abs().max() < 1e-10
+            assert torch.autograd.gradcheck(function, (x,), atol=1e-8)
+
+
+@pytest.mark.parametrize("world", [2, 3])
+def test_gradcheck_of_any_two_dimensions_and_strides(world: int) -> None:
+    launch(world, numeric_gradients_of_any_two_dimensions)
+
+
 def losses_of_both_kinds() -> None:
     """A replicated loss, a loss for each rank, and a loss on shards: one process's gradient."""
     torch.manual_seed(5)
@@ -240,11 +285,11 @@ def losses_of_both_kinds() -> None:
     reference = gradient(lambda x: loss_of(x.exp(), weights[0]), x)
     assert (on_shards - reference).abs().max() < 1e-10
 
-    partial = gradient(
+    summed = gradient(
         lambda x: loss_of(middle(dsp.split(x, dim=1, grad="partial")), shard(weights[0], 2)), x
     )
-    dist.all_reduce(partial)
-    assert (partial - reference).abs().max() < 1e-10
+    dist.all_reduce(summed)
+    assert (summed - reference).abs().max() < 1e-10
 
 
 @pytest.mark.parametrize("world", [2, 3, 4])
