@@ -179,19 +179,19 @@ class Compute:
         factors = [1] * len(placed.path)
         lanes, full, vector = 1, 1.0, None
         for k, loop in enumerate(placed.path):
-            trip = placed.trips[k].mean
+            trip, most = placed.trips[k].mean, _tile_size(placed, k)
             mark, jam = loop.mark("vector"), loop.mark("jam")
             if mark and vector is None and self.explicit[loop.name]:
                 item = ITEMSIZE[placed.statement.value.dtype]
                 lanes = max(1, min(mark.factor, self.device.simd_bytes // item))
                 width = mark.factor // lanes * lanes
                 factors[k], vector = width // lanes, k
-                full *= _whole(trip, width)
+                full *= _whole(trip, width, most)
             elif jam:
                 factors[k] = jam.factor
-                full *= _whole(trip, jam.factor)
+                full *= _whole(trip, jam.factor, most)
             elif unroll := loop.mark("unroll"):
-                full *= _whole(trip, unroll.factor)
+                full *= _whole(trip, unroll.factor, most)
         if vector is None and placed.path and self._automatic(placed):
             item = max(m.item_bytes for m in placed.moves)
             lanes = max(1, self.device.simd_bytes // item)
@@ -365,8 +365,25 @@ def _index(placed: Placed, loop: str) -> int:
     return next(k for k, x in enumerate(placed.path) if x.name == loop)
 
 
-def _whole(trip: float, width: int) -> float:
-    """The share of iterations in whole strips of ``width``, over loops of about this length."""
+def _tile_size(placed: Placed, k: int) -> int:
+    """The size of the tile that loop ``k`` runs through, 0 for a loop that is not tiled."""
+    point = placed.path[k].expression(placed.name)
+    sizes = [
+        div.divisor
+        for loop in placed.path[:k]
+        for div, _ in loop.expression(placed.name).divs
+        if (div.inner - point).is_constant
+    ]
+    return min(sizes, default=0)
+
+
+def _whole(trip: float, width: int, longest: float = 0.0) -> float:
+    """The share of iterations in whole strips of ``width``, over loops of about this length.
+
+    Most loops of a tile have the ``longest`` trip, and only those at the edge a shorter one.
+    """
+    if longest > trip:
+        return max(_whole(trip, width), longest // width * width / longest * trip / longest)
     if trip < width:
         return max(0.0, (trip - width / 2) / width) if trip > width / 2 else 0.0
     if trip == round(trip):

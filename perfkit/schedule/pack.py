@@ -115,6 +115,7 @@ class Pack:
     ) -> tuple[Loop, ...]:
         """The loops that tile the indices; for an index without, the loop that fixes it."""
         wanted: set[int] = set()
+        tiled = False
         for index in access.indices:
             exact = [
                 k for k, loop in enumerate(around)
@@ -130,6 +131,9 @@ class Pack:
             else:
                 if found is not None:
                     wanted.add(around.index(others[found.tile]))
+                    tiled = True
+        if not tiled:
+            raise TransformError(f"{self}: no loop tiles an index of {self.access}")
         return tuple(around[k] for k in sorted(wanted))
 
     def operand(self, statement: Statement, access: Access) -> Expr:

@@ -13,6 +13,7 @@ from perfkit.errors import TransformError
 from perfkit.ir.expr import Access, map_accesses
 from perfkit.ir.scop import Array, Scop
 from perfkit.schedule.copies import before, copy_statement, unused_name
+from perfkit.schedule.flow import preserves_flow
 from perfkit.schedule.state import State
 
 
@@ -30,8 +31,10 @@ class Relayout:
         for a for b A_2[a,b] = A[b,a]
         for i for k for j C[i,j] = C[i,j] + A[i,k]*A_2[k,j]
 
-    A variable of the region is simply laid out anew. An argument must be read only, and is copied
-    at the start.
+    A variable of the region is simply laid out anew. Anything else is copied at the start. Where
+    the region writes the array, the access must be given and must read only what was there before:
+    the copy is a snapshot then, which the order ``(0, 1)`` leaves as it is, and writing the array
+    no longer has to wait for those reads (``B[i,j] = B[i,j] + A[k,i]*B[k,j]`` for k > i).
     """
 
     array: str
@@ -45,7 +48,8 @@ class Relayout:
             raise TransformError(f"{self}: no array is named {self.array!r}")
         if sorted(self.order) != list(range(old.rank)):
             raise TransformError(f"{self}: not a permutation of the {old.rank} dimensions")
-        if self.order == tuple(range(old.rank)):
+        snapshot = self.array in scop.written and not old.local
+        if self.order == tuple(range(old.rank)) and not snapshot:
             raise TransformError(f"{self}: the layout would stay as it is")
         shape = tuple(old.shape[d] for d in self.order)
         if old.local and not self.access:
@@ -53,7 +57,7 @@ class Relayout:
                 replace(a, shape=shape) if a.name == self.array else a for a in scop.arrays
             )
             return replace(state, scop=self._redirect(replace(scop, arrays=arrays), self.array))
-        if self.array in scop.written:
+        if self.array in scop.written and not self.access:
             raise TransformError(f"{self}: {self.array} is written, so a copy would go stale")
         if not any(self._selects(a) for s in scop.statements for a in s.reads):
             raise TransformError(f"{self}: no access {self.access or self.array} is read")
@@ -71,11 +75,14 @@ class Relayout:
             arrays=(*scop.arrays, Array(name, old.dtype, shape, local=True, live_out=False)),
             statements=(copy, *scop.statements),
         )
-        return replace(
+        changed = replace(
             state,
             scop=replace(scop, tree=before(scop.tree, copy)),
             tree=before(state.tree, copy),
         )
+        if snapshot:
+            preserves_flow(state.original, changed)
+        return changed
 
     def _selects(self, access: Access) -> bool:
         return access.array == self.array and (
@@ -83,6 +90,8 @@ class Relayout:
         )
 
     def _redirect(self, scop: Scop, name: str) -> Scop:
+        mine = scop.array(self.array).local  # nobody outside waits for what is written
+
         def change(access: Access) -> Access:
             if not self._selects(access):
                 return access
@@ -91,7 +100,11 @@ class Relayout:
         return replace(
             scop,
             statements=tuple(
-                replace(s, write=change(s.write), value=map_accesses(s.value, change))
+                replace(
+                    s,
+                    write=change(s.write) if mine else s.write,
+                    value=map_accesses(s.value, change),
+                )
                 for s in scop.statements
             ),
         )

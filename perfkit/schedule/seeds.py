@@ -27,7 +27,7 @@ from perfkit.schedule.script import show
 from perfkit.schedule.shape import Sizes, best_last, coincident_first, mark, tile_band
 from perfkit.schedule.state import State, Transform
 from perfkit.schedule.steps import Steps
-from perfkit.schedule.storage import auto_expand
+from perfkit.schedule.storage import auto_expand, auto_snapshot
 from perfkit.schedule.transforms import Order
 from perfkit.schedule.unsink import unsink
 
@@ -100,6 +100,14 @@ def expanded(base: Steps) -> Steps:
     return steps
 
 
+def snapshot(base: Steps) -> Steps:
+    """The same program with arrays copied first where sums read them in their old state."""
+    steps = base.copy()
+    for step in auto_snapshot(steps.state):
+        steps.attempt(step)
+    return steps
+
+
 def split(base: Steps) -> Steps:
     """The same program with statements split where that frees parallel loops."""
     steps = base.copy()
@@ -134,6 +142,9 @@ def _all(start: Steps, simd_bytes: int, sizes: Sizes) -> Iterator[Seed]:
     free = _try("expansion", expanded, start)
     if free is not None and free.done:
         bases.append(("-expanded", free))
+    before = _try("snapshots", snapshot, start)
+    if before is not None and before.done:
+        bases.append(("-snapshot", before))
     parts = _try("splitting", split, start)
     if parts is not None and parts.done:
         bases.append(("-split", parts))

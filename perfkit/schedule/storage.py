@@ -44,6 +44,27 @@ def auto_expand(state: State, analysis: Analysis | None = None) -> tuple[Transfo
     return tuple(found)
 
 
+def auto_snapshot(state: State) -> tuple[Relayout, ...]:
+    """Snapshots of arrays that a sum reads while other sums write them, where they may pay.
+
+    They pay where a loop of the statement does not move the access, so that each element is read
+    more often than it is copied. Whether the values are those from before is for the step to prove.
+    """
+    scop = state.scop
+    found: dict[Relayout, None] = {}
+    for statement in scop.statements:
+        if statement.write not in statement.reads:
+            continue
+        for access in statement.reads:
+            array = scop.array(access.array)
+            elsewhere = access != statement.write and array.name in scop.written
+            if elsewhere and not array.local and array.rank > 1:
+                used = {n for index in access.indices for n in index.names()}
+                if set(statement.iterators) - used:
+                    found[Relayout(array.name, tuple(range(array.rank)), str(access))] = None
+    return tuple(found)
+
+
 def growth(shape: tuple[Affine, ...]) -> int:
     """How many dimensions of a shape grow with the sizes."""
     return sum(not (e.is_constant and e.const <= SMALL_EXTENT) for e in shape)
@@ -80,6 +101,6 @@ def temporaries(scop: Scop) -> tuple[str, ...]:
 
 
 __all__ = [
-    "SMALL_EXTENT", "Expand", "Privatize", "Relayout", "Split", "auto_expand", "expanded",
-    "growth", "temporaries",
+    "SMALL_EXTENT", "Expand", "Privatize", "Relayout", "Split", "auto_expand", "auto_snapshot",
+    "expanded", "growth", "temporaries",
 ]  # fmt: skip
