@@ -167,7 +167,8 @@ def _tile_and_pack(
 
     The tile loops take the order of BLIS: rows, sum, lanes. The operand along the lanes gets
     contiguous rows: all of it before the nest (``whole``), or its tile again for each tile of rows;
-    the one along the rows is copied only when scalar factors can be applied to it on the way.
+    the one along the rows is copied only when scalar factors can be applied to it on the way. (What
+    is copied once pays for one factor per element, what stays in place for one per product.)
     Returns whether the operand along the lanes was packed.
     """
     rows, lanes, total = nest
@@ -196,7 +197,8 @@ def _tile_and_pack(
             steps = along[lanes].steps
             order = () if steps[-1] else tuple(reversed(range(len(steps))))
             loop = "" if whole else tiles[lanes]
-            done |= _attempt_pack(builder, Pack(statement.name, str(access), loop, order))
+            step = Pack(statement.name, str(access), loop, order, factors=True)
+            done |= _attempt_pack(builder, step)
     return done
 
 
