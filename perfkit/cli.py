@@ -19,6 +19,7 @@ from perfkit.errors import PerfkitError
 COMMANDS = {
     "optimize": ("perfkit.cli_optimize", "optimize the loops of a C file or a Python function"),
     "dataset": ("perfkit.cli_learn", "measure schedules of random programs, to train on"),
+    "train": ("perfkit.cli_train", "train the cost model on a data set"),
 }
 
 

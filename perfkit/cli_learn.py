@@ -1,4 +1,4 @@
-"""``perfkit dataset``, ``train`` and ``calibrate``: the learned cost model."""
+"""``perfkit dataset``: measured schedules of random programs."""
 
 from __future__ import annotations
 
