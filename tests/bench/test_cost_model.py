@@ -1,0 +1,54 @@
+"""The accuracy table of the cost models, without training anything."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from bench import cost_model
+from perfkit.cost.device import Device
+from perfkit.cost.model import Model
+from perfkit.cost.model_boosted import Boosted
+from perfkit.learn.dataset import Entry, Row
+from perfkit.learn.examples import Group, group_of
+from perfkit.learn.metrics import METRICS
+from perfkit.learn.programs import Sample
+from perfkit.runtime.machine import Machine
+
+TEXT = """\
+def program(n, m, A: "float64[n, m]", B: "float64[n, m]"):
+    for i in range(n):
+        for j in range(m):
+            B[i, j] = 0.5 * A[i, j]
+"""
+FLAT = Boosted(
+    np.array([0]), np.array([0.0]), np.array([0]), np.array([0]), np.array([0.0]), np.array([0]),
+    1.0,
+)  # fmt: skip
+
+
+def _groups() -> list[Group]:
+    rows = tuple(
+        Row(s, k, "ok", (t, 1.1 * t))
+        for s, k, t in (("", "original", 4e-4), ("Parallelize(i)", "seed", 2e-4),
+                        ("Interchange(i, j)", "random", 9e-4))
+    )  # fmt: skip
+    sample = Sample(0, 1, "jacobi", TEXT, (("n", 200), ("m", 300)), "strict")
+    group = group_of(Entry(sample, rows), Device.of(Machine.detect(), 2))
+    assert group is not None
+    return [replace(group, split=s) for s in ("random", "families", "train")]
+
+
+def test_the_table_has_every_metric_of_every_model() -> None:
+    rows = cost_model.table(_groups(), Model((FLAT,), {}), epochs=0)
+    assert set(rows) == {"main", "roofline", "noise"}
+    for found in rows.values():
+        assert {s: set(m) for s, m in found.items()} == dict.fromkeys(
+            ("random", "families"), set(METRICS)
+        )
+    assert rows["noise"]["random"]["spearman"] > 0.99
+    assert abs(rows["noise"]["random"]["mape_mean"] - 10) < 0.01
+    assert rows["main"]["random"]["spearman"] == 0.0  # one value for all
+    text = cost_model.show(rows, {"random": 1, "families": 1})
+    assert "random (1 programs)" in text and "roofline" in text
