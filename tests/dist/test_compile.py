@@ -14,6 +14,8 @@ from torch import Tensor, nn
 from torch._dynamo.testing import CompileCounterWithBackend
 
 from perfkit import dsp
+from perfkit.dsp.peers.megatron import megatron_block, own_part
+from perfkit.dsp.peers.ulysses import ulysses_attention
 from perfkit.dsp.placement import shard_interval, shard_length
 from tests.dist.launcher import launch
 
@@ -122,6 +124,43 @@ def compiled_primitives() -> None:
 
 def test_every_primitive_compiles() -> None:
     launch(2, compiled_primitives, timeout=240)
+
+
+def peers_and_pipeline(x: Tensor, frames: int) -> Tensor:
+    """Ulysses, Megatron-SP and a pipelined switch on x[B, T sharded, S, C], one after the other."""
+    q = x.unflatten(-1, (2, -1)).permute(0, 2, 3, 1, 4)  # [B, S, heads, T, dim]
+    x = x + ulysses_attention(q, q, q, size=frames).permute(0, 3, 1, 2, 4).flatten(-2)
+    low, high = own_part(x.shape[-1])
+    x = x + megatron_block(
+        lambda y: y[..., low:high].tanh() @ y.new_ones(high - low, y.shape[-1]),
+        x,
+        dim=1,
+        size=frames,
+    )
+    return dsp.pipelined_switch(
+        lambda y: y.cumsum(1), x, from_dim=1, to_dim=2, size=frames, chunks=2
+    )
+
+
+def compiled_peers() -> int:
+    """Values and gradients against eager at three shapes; returns how often it was compiled."""
+    counter = CompileCounterWithBackend("aot_eager")
+    fast = torch.compile(peers_and_pipeline, backend=counter, fullgraph=True)
+    for frames, positions in [(5, 9), (8, 11), (17, 51)]:
+        x = shard(torch.randn(2, frames, positions, 6, dtype=torch.float64), 1)
+        results = []
+        for run in (peers_and_pipeline, fast):
+            mine = x.clone().requires_grad_()
+            y = run(mine, frames)
+            y.square().sum().backward()
+            results.append((y.detach(), mine.grad))
+        for eager, found in zip(*results, strict=True):
+            assert torch.allclose(eager, found, rtol=1e-11, atol=1e-11)
+    return counter.frame_count
+
+
+def test_peers_and_a_pipelined_switch_compile_whole() -> None:
+    assert max(launch(2, compiled_peers, timeout=240)) <= 2
 
 
 def checked_operators() -> None:
