@@ -8,7 +8,8 @@ allowed ``fp="reassociate"``, minima and maxima included (NaN and signed zeros d
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 
 from perfkit.ir.expr import (
     FLOATS,
@@ -112,6 +113,30 @@ def recognise(scop: Scop, statement: Statement, fp: str) -> Reduction | None:
     return Reduction(statement.name, statement.write.array, *found)
 
 
+def chained(scop: Scop, found: Mapping[str, Reduction]) -> Scop:
+    """Sums of products added one at a time: ``A + (b + c)`` becomes ``(A + b) + c``.
+
+    Each product then costs one fused multiply-add. Only for statements that are reductions, whose
+    order may change.
+    """
+
+    def chain(expr: Expr) -> Expr:
+        match expr:
+            case Binary(op="add", right=Binary(op="add", left=b, right=c) as right):
+                if right.dtype == expr.dtype:
+                    return chain(replace(expr, left=chain(replace(expr, right=b)), right=c))
+        return expr
+
+    statements = (
+        replace(s, value=chain(s.value)) if found.get(s.name, _NONE).op == "add" else s
+        for s in scop.statements
+    )
+    return replace(scop, statements=tuple(statements))
+
+
+_NONE = Reduction("", "", "", ())
+
+
 def reductions(polyhedra: Polyhedra, fp: str) -> dict[str, Reduction]:
     """The reductions of a SCoP by statement name.
 
@@ -134,4 +159,4 @@ def reductions(polyhedra: Polyhedra, fp: str) -> dict[str, Reduction]:
     return result
 
 
-__all__ = ["Reduction", "recognise", "reductions"]
+__all__ = ["Reduction", "chained", "recognise", "reductions"]

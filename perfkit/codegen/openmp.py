@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 
 from perfkit.analysis.contraction import Contraction, contractions
 from perfkit.analysis.dependences import Dependences, compute, value_flows
+from perfkit.analysis.reductions import chained
 from perfkit.analysis.reductions import reductions as find_reductions
 from perfkit.codegen.ast import lower
 from perfkit.codegen.blocks import BlockWriter
@@ -65,7 +66,9 @@ def loop_ast(
     Returns the SCoP with its short-lived arrays shrunk, the loops, and the names of the local
     arrays that are declared inside them.
     """
-    found = {n: r.op for n, r in find_reductions(poly, options.fp).items()}
+    reductions = find_reductions(poly, options.fp)
+    found = {n: r.op for n, r in reductions.items()}
+    scop = chained(scop, reductions)
     short = _short_lived(poly, scop, tree)
     names = names or Names.of(scop, tree)
     reducer = Reducer(scop, found, _carried(poly, tree, options.fp), names)

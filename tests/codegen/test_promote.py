@@ -96,3 +96,24 @@ for i(S0: i) for j(S0: j) S0
 """
     source = assert_same(tmp_path, scheduled(text), {"n": 3, "m": 0}, {"n": 3, "m": 9})
     assert "if (m >= 4)" in source
+
+
+@pytest.mark.parametrize(("fp", "shown"), [
+    ("strict", "C[i] + (A[i] * A[k] + B[i] * B[k])"),
+    ("reassociate", "C[i] + A[i] * A[k] + B[i] * B[k]"),
+])  # fmt: skip
+def test_products_are_added_one_at_a_time_where_the_order_is_free(
+    tmp_path: Path, fp: str, shown: str
+) -> None:
+    text = """
+params n
+context n >= 1
+array A[n] float64
+array B[n] float64
+array C[n] float64
+S0[i, k]: 0 <= i < n and 0 <= k < n: C[i] = C[i] + (A[i] * A[k] + B[i] * B[k])
+tree
+for k(S0: k) for i(S0: i) S0
+"""
+    source = assert_same(tmp_path, scheduled(text, "", fp), {"n": 1}, {"n": 9}, rtol=1e-12)
+    assert shown in source
