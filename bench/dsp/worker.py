@@ -221,7 +221,8 @@ class Bench:
         losses = []
         for number in range(count):
             noise, timestep, _ = data(self.size, seed=number + 1)
-            noisy = (clean + noise) / 2
+            level = 0.1 + 0.8 * (number * 0.618 % 1)
+            noisy = (1 - level) * clean + level * noise
             optimizer.zero_grad(set_to_none=True)
             y = model(method.shard(noisy, 1), timestep, method)
             loss = shard_loss(y, noise, method)
