@@ -25,7 +25,10 @@ from difflib import get_close_matches
 from perfkit.errors import ScriptError
 from perfkit.ir.affine import Affine
 
-MARKS = {"parallel": 0, "vector": 1, "unroll": 1, "jam": 1}
+MARKS = {
+    "parallel": 0, "vector": 1, "unroll": 1, "jam": 1,
+    "grid": 0, "block": 1, "stages": 1, "warps": 1,
+}  # fmt: skip
 """Marks that a loop may carry, with their number of integer arguments."""
 
 
@@ -36,6 +39,10 @@ class Mark:
     ``parallel``: iterations on several threads. ``vector(n)``: n iterations in SIMD lanes.
     ``unroll(n)``: body repeated n times. ``jam(n)``: unroll by n and jam the copies into the loops
     inside, so that n instances of the innermost body share loads (register tiling).
+
+    On a GPU ``grid``: iterations in different programs. ``block(n)``: n iterations as lanes of a
+    tensor, or n of a ``grid`` loop per program. ``stages(n)``: loads n iterations ahead.
+    ``warps(n)``: warps per program of the grid.
     """
 
     kind: str

@@ -4,7 +4,8 @@ All questions are walks down the schedule vectors of the two statements of a dep
 level the pairs that are still undecided must not be reversed; those with equal values go on to the
 next level. A mark widens what counts as undecided or concurrent:
 
-- ``parallel`` and ``vector``: a pair that reaches the loop must have equal values there;
+- ``parallel``, ``vector``, and on a GPU ``grid`` and ``block``: a pair that reaches the loop must
+  have equal values there;
 - ``jam(n)``: any two iterations may share a chunk, whose order is decided by the loops inside. So
   the answer does not hang on where chunks start, nor on the stride of the generated loop (values 3
   apart are neighbours where only every third one occurs). The copies run innermost, all of a
@@ -272,12 +273,17 @@ def _marks(
 
 
 def _concurrent(marks: tuple[Mark, ...], relaxed: bool, parallel_reductions: bool) -> str:
-    """The mark that makes iterations concurrent for this kind of dependence, or ''."""
+    """The mark that makes iterations concurrent for this kind of dependence, or ''.
+
+    Lanes combine reductions among themselves; the programs of a grid have no way to.
+    """
     for mark in marks:
         if mark.kind == "parallel" and not (relaxed and parallel_reductions):
             return "parallel"
-        if mark.kind == "vector" and not relaxed:
-            return "vector"
+        if mark.kind == "grid":
+            return "grid"
+        if mark.kind in ("vector", "block") and not relaxed:
+            return mark.kind
     return ""
 
 

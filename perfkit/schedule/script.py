@@ -27,6 +27,7 @@ from perfkit.schedule import legality
 from perfkit.schedule.base import TreeTransform
 from perfkit.schedule.expand import Expand, Privatize
 from perfkit.schedule.flow import preserves_flow
+from perfkit.schedule.gpu import GPU_TRANSFORMS
 from perfkit.schedule.pack import Pack
 from perfkit.schedule.relayout import Relayout
 from perfkit.schedule.split import Split
@@ -36,7 +37,9 @@ from perfkit.schedule.transforms import TREE_TRANSFORMS
 STORAGE_TRANSFORMS: Mapping[str, Callable[..., Transform]] = {
     cls.__name__: cls for cls in (Expand, Privatize, Split, Relayout, Pack)
 }
-TRANSFORMS: Mapping[str, Callable[..., Transform]] = {**TREE_TRANSFORMS, **STORAGE_TRANSFORMS}
+TRANSFORMS: Mapping[str, Callable[..., Transform]] = {
+    **TREE_TRANSFORMS, **GPU_TRANSFORMS, **STORAGE_TRANSFORMS,
+}  # fmt: skip
 """Every transform that a script may name."""
 
 Value = str | int | bool | Affine | tuple["Value", ...]

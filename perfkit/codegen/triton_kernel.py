@@ -1,0 +1,286 @@
+"""The text of one Triton kernel."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from perfkit.analysis.reductions import Reduction
+from perfkit.codegen import triton_text as text
+from perfkit.codegen.names import Names
+from perfkit.codegen.nodes import Bound, map_bound
+from perfkit.codegen.triton_axes import Axes
+from perfkit.codegen.triton_nodes import Barrier, Held, If, Node, Repeat, Run, Tile
+from perfkit.codegen.triton_run import Dot, Reducing, Statements, dot_text
+from perfkit.codegen.triton_space import Placed, Space
+from perfkit.ir.affine import Affine
+from perfkit.ir.expr import AffineValue, Load, loads, walk
+from perfkit.runtime.triton_module import Argument, KernelSpec
+
+
+@dataclass(frozen=True)
+class GridLoop:
+    """One dimension of a grid: the variable runs over ``count = high - low + 1`` values."""
+
+    variable: str
+    low: Bound
+    high: Bound
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """A kernel's text, its interface, and the grid that it is launched on."""
+
+    spec: KernelSpec
+    text: str
+    grid: tuple[GridLoop, ...]
+    comment: tuple[str, ...]
+
+
+class KernelWriter:
+    """Writes one kernel, statement by statement."""
+
+    def __init__(
+        self, space: Space, name: str, fp: str, reductions: Mapping[str, Reduction], names: Names
+    ) -> None:
+        self.space = space
+        self.name = name
+        self.fp = fp
+        self.names = names
+        self.statements = Statements(space, Axes.of(space), reductions, names)
+        self.lines: list[str] = []
+        self.depth = 1
+        self.standing: dict[str, Affine] = {}  # lanes whose tensor is defined, with their block
+        self.has_dot = any(self.statements.dot(p) for p in space.placed.values())
+
+    def kernel(self, nodes: tuple[Node, ...]) -> Kernel:
+        """The whole kernel around a program."""
+        launch = self.space.launch
+        grid = tuple(
+            GridLoop(self.space.variable(loop), *self.space.bounds(loop)) for loop in launch.grid
+        )
+        self._program(grid)
+        self._body(nodes, {})
+        spec = KernelSpec(
+            name=self.name,
+            arguments=self._arguments(grid),
+            warps=self._warps(),
+            stages=3 if self.has_dot else 2,
+            fp_fusion=self.fp != "strict",
+        )
+        comment = tuple(f"{n}: {source_of(p)}" for n, p in self.space.placed.items())
+        text = "\n".join([*_head(spec), *self.lines]) + "\n"
+        return Kernel(spec, text, grid, comment)
+
+    def _warps(self) -> int:
+        """As marked, or one for about 1024 elements of the largest tensor, at most 8."""
+        marks = [loop.mark("warps") for loop in self.space.launch.grid]
+        for mark in marks:
+            if mark is not None:
+                return mark.factor
+        axes = self.statements.axes
+        largest = 1
+        for p in self.space.placed.values():
+            extents = [self.space.sizes[x.name] for x in p.lanes if x.name not in axes.contracted]
+            largest = max(largest, math.prod(extents))
+        most = 8 if largest > 1024 else 4
+        least = 4 if self.has_dot else 1
+        return max(least, min(most, largest // 1024))
+
+    def _arguments(self, grid: tuple[GridLoop, ...]) -> tuple[Argument, ...]:
+        """What the text mentions: arrays, sizes, host loops, the grid, scalars."""
+        scop = self.space.scop
+        used = set(re.findall(r"[A-Za-z_]\w*", "\n".join(self.lines)))
+        sizes = [*scop.parameters, *(loop.name for loop in self.space.launch.host)]
+        sizes += [n for g in grid for n in (f"{g.variable}_low", f"{g.variable}_count")]
+        return (
+            *(Argument(a.name, "array", a.dtype) for a in scop.arrays
+              if a.name in self.statements.touched),
+            *(Argument(n, "size", "int64") for n in sizes if text.safe(n) in used),
+            *(Argument(s.name, "scalar", s.dtype) for s in scop.scalars
+              if text.safe(s.name) in used),
+        )  # fmt: skip
+
+    # -- lines ---------------------------------------------------------------------------------
+
+    def _line(self, *lines: str) -> None:
+        self.lines += ["    " * self.depth + line for line in lines]
+
+    @contextmanager
+    def _indented(self) -> Iterator[None]:
+        around = dict(self.standing)
+        self.depth += 1
+        yield
+        self.depth -= 1
+        self.standing = around
+
+    def _program(self, grid: tuple[GridLoop, ...]) -> None:
+        """From the number of the program to the variables of the grid, the last one fastest."""
+        if grid:
+            self._line("program = tl.cast(tl.program_id(0), INDEX)")
+        for k in reversed(range(len(grid))):
+            g = grid[k]
+            value = f"program % {g.variable}_count" if k else "program"
+            if g.low != Affine():
+                fixed = isinstance(g.low, Affine) and g.low.is_constant
+                value = f"{text.bound(g.low) if fixed else f'{g.variable}_low'} + {value}"
+            self._line(f"{text.safe(g.variable)} = {value}")
+            if k:
+                self._line(f"program = program // {g.variable}_count")
+        for loop in self.space.launch.grid:
+            if loop.name in self.space.blocks:
+                self._lane(loop.name, Affine.variable(self.space.blocks[loop.name]))
+
+    def _lane(self, lane: str, block: Affine) -> None:
+        """Define the tensor of a lane loop's values, unless it stands there already."""
+        if self.standing.get(lane) == block:
+            return
+        self.standing[lane] = block
+        size = self.space.sizes[lane]
+        start = text.affine(block * size)
+        subscript = self.statements.axes.subscript(lane)
+        lanes = f"tl.arange(0, {size}){subscript}"
+        self._line(f"{text.safe(lane)} = {lanes}" if start == "0" else
+                   f"{text.safe(lane)} = {start} + {lanes}")  # fmt: skip
+
+    # -- nodes ---------------------------------------------------------------------------------
+
+    def _body(self, nodes: tuple[Node, ...], tiles: Mapping[str, Tile]) -> None:
+        if not nodes:
+            self._line("pass")
+        for node in nodes:
+            match node:
+                case Barrier():
+                    self._line("tl.debug_barrier()")
+                case If():
+                    self._line(f"if {text.condition(node.condition, text.safe) or 'True'}:")
+                    with self._indented():
+                        self._body(node.body, tiles)
+                case Repeat():
+                    self._repeat(node, tiles)
+                case Held():
+                    self._held(node, tiles)
+                case Run():
+                    self._run(node, tiles)
+
+    def _held(self, node: Held, tiles: Mapping[str, Tile]) -> None:
+        for tile in node.tiles:
+            for lane, block in tile.blocks:
+                self._lane(lane, block)
+            self._line(self.statements.open(tile))
+        self._body(node.body, {**tiles, **{t.array: t for t in node.tiles}})
+        for tile in node.tiles:
+            if tile.store is not None:
+                self._line(self.statements.close(tile))
+
+    def _run(self, run: Run, tiles: Mapping[str, Tile]) -> None:
+        placed = self.space.placed[run.statement]
+        self._line(f"# {run.statement}: {source_of(placed)}")
+        self._lanes_of(run)
+        self._line(*self.statements.lines(run, tiles))
+
+    def _lanes_of(self, run: Run) -> None:
+        values = dict(run.values)
+        for loop in self.space.placed[run.statement].lanes:
+            block = self.space.blocks[loop.name]
+            self._lane(loop.name, values.get(block, Affine.variable(block)))
+
+    def _repeat(self, node: Repeat, tiles: Mapping[str, Tile]) -> None:
+        total = self._product(node, tiles)
+        if total is not None and total.before:
+            self._line(total.before)
+        low, high = text.bound(node.lower), text.bound(map_bound(node.upper, lambda a: a + 1))
+        step = f", {node.step}" if node.step != 1 else ""
+        stages = next((m.factor for m in node.marks if m.kind == "stages"), 0)
+        head = f"range({low}, {high}{step})"
+        if stages:
+            head = f"tl.range({low}, {high}{step or ', 1'}, num_stages={stages})"
+        self._line(f"for {text.safe(node.name)} in {head}:")
+        with self._indented():
+            for lane, block in self.space.blocks.items():
+                if block == node.name:
+                    self._lane(lane, Affine.variable(block))
+            if total is None:
+                self._body(node.body, tiles)
+            else:
+                self._line(*total.step)
+        if total is not None:
+            self._line(*total.after)
+
+    def _product(self, node: Repeat, tiles: Mapping[str, Tile]) -> _Product | None:
+        """A loop that does nothing but add products of matrices to one tile.
+
+        The products are summed first; what they are scaled by multiplies the sum.
+        """
+        run = node.body[0] if len(node.body) == 1 else None
+        if not isinstance(run, Run):
+            return None
+        placed = self.space.placed[run.statement]
+        tile = tiles.get(placed.write.array)
+        dot = self.statements.dot(placed) if tile is not None else None
+        if tile is None or dot is None or self._varies(dot, placed, node.name):
+            return None
+        reducing = Reducing(self.statements, run, placed, tiles)
+        operands, a, b = reducing.operands(dot)
+        comment = f"# {run.statement}: {source_of(placed)}"
+        if not dot.rest and not dot.negative and not self.statements.late(placed, dot):
+            line = f"{tile.name} = {dot_text(a, b, tile.name)}"
+            return _Product("", [comment, *operands, line], [])
+        name = self.names.fresh(f"{tile.array}_sum")
+        axes = self.statements.axes
+        zeros = f"tl.full({axes.shape(tile.lanes)}, 0, {text.type_of(self.space.scop.array(tile.array).dtype)})"
+        return _Product(
+            f"{name} = {zeros}",
+            [comment, *operands, f"{name} = {dot_text(a, b, name)}"],
+            reducing.add(dot, name),
+        )
+
+    def _varies(self, dot: Dot, placed: Placed, loop: str) -> bool:
+        """Does what scales the products change in the loop?"""
+        names = {
+            n
+            for factor in dot.rest
+            for e in walk(factor)
+            for a in (e.access.indices if isinstance(e, Load) else
+                      (e.affine,) if isinstance(e, AffineValue) else ())
+            for n in a.names()
+        }  # fmt: skip
+        own = any(a.array == placed.write.array for f in dot.rest for a in loads(f))
+        return loop in names or own
+
+
+@dataclass(frozen=True)
+class _Product:
+    """The lines of a sum of products: before the loop, in it, and after it."""
+
+    before: str
+    step: list[str]
+    after: list[str]
+
+
+def source_of(placed: Placed) -> str:
+    """A statement as the user wrote it, on one line."""
+    s = placed.statement
+    return " ".join(s.text.split()) if s.text else f"{s.write} = ..."
+
+
+def _head(spec: KernelSpec) -> Iterator[str]:
+    yield "@triton.jit"
+    yield f"def {spec.name}("
+    for a in spec.arguments:
+        annotation = f": {text.type_of(a.dtype)}" if a.kind == "scalar" else ""
+        yield f"    {text.safe(a.name)}{annotation},"
+    yield "    INDEX: tl.constexpr,"
+    yield "):"
+    for a in spec.arguments:
+        name = text.safe(a.name)
+        if a.kind == "size":
+            yield f"    {name} = tl.cast({name}, INDEX)"
+        if a.kind == "scalar":
+            yield f"    {name} = tl.full((), {name}, {text.type_of(a.dtype)})"
+
+
+__all__ = ["GridLoop", "Kernel", "KernelWriter", "source_of"]
