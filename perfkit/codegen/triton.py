@@ -24,7 +24,6 @@ from perfkit.codegen.triton_plan import Launch, launches, plan
 from perfkit.codegen.triton_space import Space, within
 from perfkit.errors import BudgetExceeded
 from perfkit.ir.isl import Polyhedra, budget_errors
-from perfkit.ir.scop import Scop
 from perfkit.ir.tree import Node, enclosing
 from perfkit.runtime.signature import Signature
 from perfkit.runtime.triton_module import TritonSource

@@ -231,7 +231,8 @@ class KernelWriter:
             return _Product("", [comment, *operands, line], [])
         name = self.names.fresh(f"{tile.array}_sum")
         axes = self.statements.axes
-        zeros = f"tl.full({axes.shape(tile.lanes)}, 0, {text.type_of(self.space.scop.array(tile.array).dtype)})"
+        dtype = text.type_of(self.space.scop.array(tile.array).dtype)
+        zeros = f"tl.full({axes.shape(tile.lanes)}, 0, {dtype})"
         return _Product(
             f"{name} = {zeros}",
             [comment, *operands, f"{name} = {dot_text(a, b, name)}"],

@@ -55,7 +55,8 @@ class Statements:
         if tile.load is None:
             return f"{tile.name} = tl.full({self.axes.shape(tile.lanes)}, 0, {dtype})"
         values = self._blocks(tile)
-        return f"{tile.name} = {self._load(tile.array, tile.indices, tile.lanes, tile.load, values, {})}"
+        load = self._load(tile.array, tile.indices, tile.lanes, tile.load, values, {})
+        return f"{tile.name} = {load}"
 
     def close(self, tile: Tile) -> str:
         """The line that writes a tile back; "" for one that is dead."""

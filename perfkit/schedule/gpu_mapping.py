@@ -1,4 +1,4 @@
-"""A mapping to the GPU for any program: what is parallel goes to the grid, the rest keeps its order.
+"""A mapping to the GPU for any program: parallel loops go to the grid, the rest keeps its order.
 
 Orders are tried as they are and as isl's scheduler finds them without fusion, each also with its
 temporaries expanded and its statements split. The best is the one whose worst statement has the

@@ -1,12 +1,11 @@
-"""Generated Triton modules in a process of their own: interpreted on the CPU, or compiled.
+"""Generated Triton modules in a process of their own, interpreted on the CPU.
 
 Triton decides at import whether kernels are interpreted (``TRITON_INTERPRET=1``), so each way needs
-its own process. Usage: ``python -m tests.codegen.triton_worker JOBS.json``; one JSON line per job.
+its own process. ``python -m tests.codegen.triton_worker JOBS.json`` prints one JSON line per job.
 """
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import random
 import sys
@@ -30,7 +29,7 @@ from perfkit.analysis.dependences import Analysis
 from perfkit.codegen import interpret
 from perfkit.codegen.triton import generate_module
 from perfkit.frontends.python import from_function
-from perfkit.runtime.triton_module import TritonSource
+from perfkit.runtime.triton_compile import load_module
 from perfkit.schedule.gpu_mapping import Blocks, map_to_gpu
 from perfkit.schedule.script import show
 from perfkit.schedule.state import State
@@ -41,17 +40,6 @@ ORDERS: dict[str, Order] = {
     "reversed": lambda n: list(range(n))[::-1],
     "random": lambda n: random.Random(n).sample(range(n), n),
 }
-
-
-def load(source: TritonSource, folder: Path) -> ModuleType:
-    """Import a generated module; Triton reads kernels from files."""
-    path = folder / f"{source.entry}.py"
-    path.write_text(source.text)
-    spec = importlib.util.spec_from_file_location(f"generated_{source.entry}", path)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 @contextmanager
@@ -107,7 +95,7 @@ def interpreted(job: dict[str, Any]) -> dict[str, Any]:
     returned = interpret.call(scop, signature, expected)
     result: dict[str, Any] = {"kernels": len(source.kernels), "errors": {}}
     with tempfile.TemporaryDirectory() as folder:
-        module = load(source, Path(folder))
+        module = load_module(source, Path(folder))
         for name in job.get("orders", ["forward"]):
             found = program.arguments(size)
             with grid_order(ORDERS[name]):
