@@ -8,7 +8,7 @@ N      ?= 2000
 # What decides whether the installed package is up to date; Python files are used in place.
 INPUTS := pyproject.toml setup.py CMakeLists.txt $(shell find csrc -type f 2>/dev/null)
 
-.PHONY: demo test bench fuzz clean
+.PHONY: demo test bench fuzz cuda clean
 
 demo: $(VENV)/.demo
 	@if [ -e bench/demo.py ]; then $(BIN)/python -m bench.demo; else $(BIN)/perfkit doctor; fi
@@ -23,6 +23,10 @@ test: $(VENV)/.test
 
 bench: $(VENV)/.demo
 	$(BIN)/python -m bench.polybench --dataset LARGE --measure 4
+
+# Every CUDA kernel for sm_90a, registers and spills against csrc/cuda/budget.txt. No GPU needed.
+cuda:
+	$(PYTHON) csrc/cuda/registers.py --list
 
 fuzz: $(VENV)/.test
 	$(BIN)/python -m tests.fuzz --n $(N)

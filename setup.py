@@ -108,7 +108,7 @@ def sources(*patterns: str) -> list[str]:
 setup(
     ext_modules=[
         Extension("perfkit._cpu", sources("csrc/bind/cpu_*.cpp", "csrc/cpu/*.cpp")),
-        Extension("perfkit._cuda", sources("csrc/bind/cuda_module.cpp", "csrc/cuda/*.cu")),
+        Extension("perfkit._cuda", sources("csrc/bind/cuda_module.cpp", "csrc/cuda/**/*.cu")),
     ],
     cmdclass={"build_ext": CMakeBuild},
 )

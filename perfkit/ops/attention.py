@@ -1,4 +1,4 @@
-"""Attention as a torch operator: fake, autograd, autocast; see ``csrc/cpu/attention.h``.
+"""Attention as a torch operator: fake, autograd, autocast; kernels in ``csrc/cpu``, ``csrc/cuda``.
 
 The algorithm is FlashAttention's (Dao et al., arXiv 2205.14135): tiles, an online softmax, and a
 backward that recomputes the weights from the saved log-sum-exp, so no score matrix is stored.
@@ -14,10 +14,12 @@ from torch import Tensor
 
 from perfkit.errors import DeviceError, DtypeError, GradientError, RankError, SizeError
 from perfkit.ops import attention_cpu as cpu
+from perfkit.ops import attention_cuda as cuda
 
 Layout = Literal["SHD", "HSD"]
 
-_DTYPES = (torch.float32, torch.bfloat16)
+_CPU_DTYPES = (torch.float32, torch.bfloat16)
+_DTYPES = {"cpu": _CPU_DTYPES, "cuda": cuda.DTYPES, "meta": (*_CPU_DTYPES, torch.float16)}
 
 # Kept for the life of the module: the operators vanish with it.
 _LIBRARY = torch.library.Library("perfkit", "FRAGMENT")
@@ -43,11 +45,12 @@ def attention(
     scale: float | None = None,
     layout: Layout = "SHD",
 ) -> Tensor:
-    """``softmax(scale * q k^T + mask + bias) v`` on the CPU, with gradients.
+    """``softmax(scale * q k^T + mask + bias) v`` on the tensors' device, with gradients.
 
     Args:
-        q: ``[..., queries, heads, dim]``, float32 or bfloat16, up to 4 leading dimensions, any
-            strides, ``dim`` up to 256.
+        q: ``[..., queries, heads, dim]``, up to 4 leading dimensions, any strides. CPU: float32
+            or bfloat16, ``dim`` up to 256. CUDA: bfloat16 or float16, ``dim`` 32, 64, 72, 80, 96
+            or 128.
         k, v: ``[..., keys, kv heads, dim]`` and ``[..., keys, kv heads, value dim]``; the number
             of heads is a multiple of theirs (grouped queries), leading dimensions are equal.
         mask: broadcasts to ``[..., heads, queries, keys]``; boolean (True: attend) or added.
@@ -63,6 +66,7 @@ def attention(
     Raises:
         DtypeError, DeviceError, RankError, SizeError: the arguments do not fit each other.
         GradientError: a mask that asks for a gradient.
+        ExtensionMissing: CUDA tensors, and perfkit was built without its CUDA kernels.
     """
     if layout not in ("SHD", "HSD"):
         raise RankError(f"layout={layout!r}: use 'SHD' or 'HSD'")
@@ -82,15 +86,19 @@ def check_arguments(
 ) -> None:
     """Refuse tensors ``[..., heads, length, dim]`` that do not fit each other."""
     given = {"q": q, "k": k, "v": v, "mask": mask, "bias": bias}
+    device = q.device.type
+    if device not in _DTYPES:
+        raise DeviceError(f"q is on {q.device}; attention runs on the CPU and on CUDA devices")
     for name, tensor in given.items():
-        if tensor is not None and tensor.device.type not in ("cpu", "meta"):
-            raise DeviceError(f"{name} is on {tensor.device}; attention runs on the CPU only")
-    autocast = torch.is_autocast_enabled("cpu")
+        if tensor is not None and tensor.device != q.device:
+            raise DeviceError(f"{name} is on {tensor.device}, but q is on {q.device}")
+    autocast = device != "meta" and torch.is_autocast_enabled(device)
     for name in ("q", "k", "v"):
         tensor = given[name]
         assert tensor is not None
-        if tensor.dtype not in _DTYPES:
-            raise DtypeError(f"{name} is {tensor.dtype}; use float32 or bfloat16")
+        if tensor.dtype not in (_DTYPES["meta"] if autocast else _DTYPES[device]):
+            kinds = " or ".join(str(kind).removeprefix("torch.") for kind in _DTYPES[device])
+            raise DtypeError(f"{name} is {tensor.dtype}; use {kinds}")
         if tensor.dtype != q.dtype and not autocast:
             raise DtypeError(f"{name} is {tensor.dtype}, but q is {q.dtype}")
         if tensor.shape[:-3] != q.shape[:-3]:
@@ -106,18 +114,26 @@ def check_arguments(
         raise SizeError(
             f"v has (heads, keys) {tuple(v.shape[-3:-1])}, k has {tuple(k.shape[-3:-1])}"
         )
+    if device == "cuda":
+        cuda.require()
+        if q.shape[-1] not in cuda.HEAD_DIMS or v.shape[-1] != q.shape[-1]:
+            raise SizeError(
+                f"the head dimensions of q and v are {q.shape[-1]} and {v.shape[-1]}; on CUDA they "
+                f"are equal and one of {', '.join(map(str, cuda.HEAD_DIMS))}"
+            )
     for name, dim in (("q", q.shape[-1]), ("v", v.shape[-1])):
         if not 1 <= dim <= cpu.MAX_HEAD_DIM:
             raise SizeError(f"the head dimension of {name} is {dim}, not 1 to {cpu.MAX_HEAD_DIM}")
     if k.shape[-3] < 1 or q.shape[-3] % k.shape[-3]:
         raise SizeError(f"{q.shape[-3]} heads of q are no multiple of {k.shape[-3]} of k")
     scores = (*q.shape[:-1], k.shape[-2])
-    for name, kinds in (("mask", (torch.bool, *_DTYPES)), ("bias", _DTYPES)):
+    added = (*_CPU_DTYPES, torch.float16) if device != "cpu" else _CPU_DTYPES
+    for name, allowed in (("mask", (torch.bool, *added)), ("bias", added)):
         tensor = given[name]
         if tensor is None:
             continue
-        if tensor.dtype not in kinds:
-            raise DtypeError(f"{name} is {tensor.dtype}; use one of {', '.join(map(str, kinds))}")
+        if tensor.dtype not in allowed:
+            raise DtypeError(f"{name} is {tensor.dtype}; use one of {', '.join(map(str, allowed))}")
         fits = tensor.dim() <= len(scores) and all(
             have in (1, want)
             for have, want in zip(reversed(tensor.shape), reversed(scores), strict=False)
@@ -174,8 +190,11 @@ def _gradients(ctx: Any, d_out: Tensor | None, d_lse: Tensor | None) -> tuple[An
 
 _LIBRARY.impl("attention", cpu.forward, "CPU")
 _LIBRARY.impl("attention_backward", cpu.backward, "CPU")
+_LIBRARY.impl("attention", cuda.forward, "CUDA")
+_LIBRARY.impl("attention_backward", cuda.backward, "CUDA")
 torch.library.register_fake("perfkit::attention", _fake, lib=_LIBRARY)
 torch.library.register_fake("perfkit::attention_backward", _fake_backward, lib=_LIBRARY)
 torch.library.register_autograd("perfkit::attention", _gradients, setup_context=_save, lib=_LIBRARY)
 # What autocast would do for scaled_dot_product_attention.
 torch.library.register_autocast("perfkit::attention", "cpu", torch.bfloat16, lib=_LIBRARY)
+torch.library.register_autocast("perfkit::attention", "cuda", torch.bfloat16, lib=_LIBRARY)

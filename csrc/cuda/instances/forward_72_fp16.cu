@@ -1,0 +1,5 @@
+#include "cuda/kernels.cuh"
+
+namespace perfkit::cuda {
+template cudaError_t launch_forward<Fp16, 72>(const Problem&, cudaStream_t);
+}
