@@ -1,4 +1,4 @@
-"""``python -m tests.csrc``: many random problems on the emulated kernels, of every head dimension."""
+"""``python -m tests.csrc``: many random problems of every head dimension on the emulator."""
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ def main() -> int:
     failures = 0
     with tempfile.TemporaryDirectory() as folder:
         for dim in DIMS:
-            program = build("attention_emulated.cpp", Path(folder) / str(dim), "-O2", f"-DDIM={dim}")
+            target = Path(folder) / str(dim)
+            program = build("attention_emulated.cpp", target, "-O2", f"-DDIM={dim}")
             done = run(program, given.trials, given.seed, "backward")
             good = done.stdout.count("ok ")
             sys.stdout.write(f"D = {dim}: {good} of {given.trials} right\n")
