@@ -10,7 +10,13 @@ import torch
 from torch import Tensor
 
 from perfkit.errors import ExtensionMissing, KernelFailure
-from perfkit.ops.attention_cpu import BATCH_DIMS, empty_lse, empty_result
+from perfkit.ops.attention_cpu import (
+    BATCH_DIMS,
+    empty_lse,
+    empty_result,
+    lse_numbers,
+    numbers,
+)
 
 try:
     from perfkit import _cuda
@@ -21,7 +27,6 @@ else:
 
 HEAD_DIMS = (32, 64, 72, 80, 96, 128)
 DTYPES = (torch.bfloat16, torch.float16)
-_KINDS = {torch.float32: 1, torch.bfloat16: 2, torch.bool: 3, torch.float16: 4}
 
 
 def require() -> None:
@@ -31,17 +36,6 @@ def require() -> None:
             f"perfkit._cuda cannot be imported ({_problem}): install perfkit where nvcc is found "
             "(CUDA 12.8 or later), with PERFKIT_CUDA=on to see why it is left out"
         )
-
-
-def _numbers(tensor: Tensor | None, shape: tuple[int, ...] | None = None) -> list[int]:
-    """Address, kind and strides; ``shape`` is what it broadcasts to."""
-    if tensor is None:
-        return []
-    if shape is not None:
-        tensor = tensor.expand(shape)
-    strides = list(tensor.stride())
-    padding = [0] * (BATCH_DIMS + 3 - len(strides))
-    return [tensor.data_ptr(), _KINDS[tensor.dtype], *padding, *strides]
 
 
 def _sizes(q: Tensor, k: Tensor) -> list[int]:
@@ -54,7 +48,7 @@ def _inputs(
     q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, bias: Tensor | None
 ) -> list[list[int]]:
     scores = (*q.shape[:-1], k.shape[-2])
-    return [_numbers(q), _numbers(k), _numbers(v), _numbers(mask, scores), _numbers(bias, scores)]
+    return [numbers(q), numbers(k), numbers(v), numbers(mask, scores), numbers(bias, scores)]
 
 
 def _stream(tensor: Tensor) -> tuple[int, int]:
@@ -75,7 +69,7 @@ def forward(
     """Output ``[..., heads, queries, dim]``; log-sum-exp ``[..., heads, queries]``, fp32."""
     require()
     out, lse = empty_result(q, v.shape[-1]), empty_lse(q)
-    tensors = [*_inputs(q, k, v, mask, bias), _numbers(out), _numbers(lse.unsqueeze(-1))]
+    tensors = [*_inputs(q, k, v, mask, bias), numbers(out), lse_numbers(lse)]
     try:
         _cuda.attention_forward(*_stream(q), _sizes(q, k), scale, causal, tensors)
     except RuntimeError as error:
@@ -110,14 +104,14 @@ def backward(
         d_scores = lse.new_zeros((*q.shape[:-1], k.shape[-2]))
     tensors = [
         *_inputs(q, k, v, mask, bias),
-        _numbers(out),
-        _numbers(lse.unsqueeze(-1)),
-        _numbers(d_out),
-        _numbers(d_q),
-        _numbers(d_k),
-        _numbers(d_v),
-        _numbers(delta.unsqueeze(-1)),
-        _numbers(d_scores),
+        numbers(out),
+        lse_numbers(lse),
+        numbers(d_out),
+        numbers(d_q),
+        numbers(d_k),
+        numbers(d_v),
+        lse_numbers(delta),
+        numbers(d_scores),
     ]
     try:
         _cuda.attention_backward(*_stream(q), _sizes(q, k), scale, causal, tensors)
