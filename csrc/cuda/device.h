@@ -3,12 +3,14 @@
 
 #include <cstdint>
 
+#include "cuda/device_memory.h"
 #include "cuda/element.h"
 
 namespace perfkit::cuda {
 
 struct Device {
   using Shared = std::uint32_t;  // an address in the shared window
+  using Memory = DeviceMemory;
 
   static __device__ __forceinline__ int thread() { return static_cast<int>(threadIdx.x); }
   static __device__ __forceinline__ int block() { return static_cast<int>(blockIdx.x); }
@@ -59,6 +61,23 @@ struct Device {
   static __device__ __forceinline__ void store_global16(void* to,
                                                         const std::uint32_t (&words)[4]) {
     *static_cast<uint4*>(to) = make_uint4(words[0], words[1], words[2], words[3]);
+  }
+
+  static __device__ __forceinline__ void copy_global16(void* to, const void* from) {
+    *static_cast<uint4*>(to) = *static_cast<const uint4*>(from);
+  }
+  // What was written before an add by any thread is visible after a later one.
+  static __device__ __forceinline__ std::uint32_t add(std::uint32_t* counter, std::uint32_t by) {
+    std::uint32_t before;
+    asm volatile("atom.acq_rel.sys.global.add.u32 %0, [%1], %2;"
+                 : "=r"(before)
+                 : "l"(__cvta_generic_to_global(counter)), "r"(by)
+                 : "memory");
+    return before;
+  }
+  static __device__ __forceinline__ void clear(std::uint32_t* counter) {
+    asm volatile("st.relaxed.sys.global.u32 [%0], 0;" ::"l"(__cvta_generic_to_global(counter))
+                 : "memory");
   }
 
   static __device__ __forceinline__ void ldmatrix4(std::uint32_t (&r)[4], Shared from) {

@@ -13,15 +13,18 @@
 
 namespace perfkit::cuda {
 
-template <class Element_, int kDim_, bool kGeneral_>
+// Two row tiles a warp halve the reads of K and V from shared memory; at 96 and above their
+// accumulators no longer fit into registers beside the scores.
+constexpr int forward_tiles(int dim, bool general) { return dim <= 80 && !general ? 2 : 1; }
+
+template <class Element_, int kDim_, bool kGeneral_,
+          int kWarpTiles_ = forward_tiles(kDim_, kGeneral_)>
 struct ForwardShape {
   using Element = Element_;
   using Tile = RowTile<kDim_>;
   static constexpr int kDim = kDim_;
   static constexpr bool kGeneral = kGeneral_;
-  // Two row tiles a warp halve the reads of K and V from shared memory; at 96 and above their
-  // accumulators no longer fit into registers beside the scores.
-  static constexpr int kWarpTiles = kDim <= 80 && !kGeneral ? 2 : 1;
+  static constexpr int kWarpTiles = kWarpTiles_;
   static constexpr int kWarps = kDim <= 80 ? 4 : 8;
   static constexpr int kThreads = kWarps * kWarp;
   static constexpr int kRows = kWarps * kWarpTiles * kFragment;

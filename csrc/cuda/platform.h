@@ -11,6 +11,8 @@
 //   store16/load16/store4/load4    ordinary accesses to shared memory
 //   ldmatrix4, ldmatrix4_t, ldmatrix2_t, mma<Element>   the warp's matrix instructions
 //   shuffle_xor, exp2              the warp's butterfly; 2^x, approximate
+//   store_global16, copy_global16  16 bytes at once to, or within, global memory
+//   Memory, add, clear             the protocol's memory; a counter in global memory
 #pragma once
 
 #if defined(__CUDACC__)

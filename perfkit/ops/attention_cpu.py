@@ -20,7 +20,7 @@ except ImportError as error:
 
 BATCH_DIMS = 4
 MAX_HEAD_DIM = 256
-KINDS = {torch.float32: 1, torch.bfloat16: 2, torch.bool: 3}
+KINDS = {torch.float32: 1, torch.bfloat16: 2, torch.bool: 3, torch.float16: 4}
 
 
 def empty_result(like: Tensor, dim: int) -> Tensor:

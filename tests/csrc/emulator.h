@@ -22,6 +22,7 @@
 
 #include "cuda/element.h"
 #include "cuda/fragment.h"
+#include "protocol/host_memory.h"
 
 namespace emulated {
 
@@ -232,6 +233,7 @@ class Block {
 
 struct Machine {
   using Shared = char*;
+  using Memory = perfkit::protocol::HostMemory;
 
   static int thread() { return Block::now().thread(); }
   static int block() { return Block::now().index(); }
@@ -276,6 +278,14 @@ struct Machine {
     if (reinterpret_cast<std::uintptr_t>(to) % 16 != 0) throw Fault("a misaligned store");
     std::memcpy(to, words, 16);
   }
+
+  static void copy_global16(void* to, const void* from) { std::memcpy(to, from, 16); }
+  static std::uint32_t add(std::uint32_t* counter, std::uint32_t by) {
+    const std::uint32_t before = *counter;
+    *counter += by;
+    return before;
+  }
+  static void clear(std::uint32_t* counter) { *counter = 0; }
 
   static void ldmatrix4(std::uint32_t (&r)[4], Shared from) { matrices(r, 4, from, false); }
   static void ldmatrix4_t(std::uint32_t (&r)[4], Shared from) { matrices(r, 4, from, true); }
