@@ -4,12 +4,13 @@
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
+#include <algorithm>
 #include <cstdint>
-#include <limits>
 #include <stdexcept>
 #include <string>
 #include <vector>
 
+#include "bind/cuda_numbers.h"
 #include "cuda/launch.h"
 
 namespace py = pybind11;
@@ -18,37 +19,12 @@ namespace perfkit {
 namespace {
 
 using cuda::kBatchDims;
-using cuda::Kind;
+using cuda::narrow;
+using cuda::Numbers;
 using cuda::Problem;
+using cuda::Switch;
+using cuda::tensor;
 using cuda::Tensor;
-
-using Numbers = std::vector<std::int64_t>;
-
-// [address, kind, strides of 4 batch dimensions, of heads, rows and columns]
-Tensor tensor(const Numbers& numbers) {
-  Tensor out;
-  if (numbers.empty()) return out;
-  if (numbers.size() != 2 + kBatchDims + 3) throw py::value_error("a tensor is 9 numbers");
-  if (numbers[1] < 1 || numbers[1] > 4) throw py::value_error("unknown kind of element");
-  out.data = reinterpret_cast<char*>(static_cast<std::uintptr_t>(numbers[0]));
-  out.kind = static_cast<Kind>(numbers[1]);
-  for (int dim = 0; dim < kBatchDims; ++dim) out.batch[dim] = numbers[2 + dim];
-  out.head = numbers[2 + kBatchDims];
-  out.row = numbers[3 + kBatchDims];
-  out.column = numbers[4 + kBatchDims];
-  constexpr std::int64_t kChunk = cuda::kChunk;
-  out.vectors = cuda::element_bytes(out.kind) == 2 && out.column == 1 &&
-                numbers[0] % cuda::kChunkBytes == 0 && out.head % kChunk == 0 &&
-                out.row % kChunk == 0;
-  for (std::int64_t stride : out.batch) out.vectors = out.vectors && stride % kChunk == 0;
-  return out;
-}
-
-std::int32_t narrow(std::int64_t size) {
-  if (size < 0 || size > std::numeric_limits<std::int32_t>::max())
-    throw py::value_error("a size is negative or above 2^31 - 1");
-  return static_cast<std::int32_t>(size);
-}
 
 // sizes: 4 batch dimensions, heads, K/V heads, queries, keys, head dim
 Problem problem(const Numbers& sizes, double scale, bool causal,
@@ -79,7 +55,7 @@ Problem problem(const Numbers& sizes, double scale, bool causal,
 }
 
 void require_vectors(const Tensor& t) {
-  if (t.data != nullptr && !t.vectors) throw py::value_error("a result is not aligned to 16 bytes");
+  if (t.data != nullptr && !t.vectors) throw py::value_error("not aligned to 16 bytes");
 }
 
 void check(cudaError_t status, const char* what) {
@@ -116,6 +92,79 @@ void backward(int device, std::uintptr_t stream, const Numbers& sizes, double sc
   launch(device, stream, "attention backward", [&](auto s) { return cuda::backward(p, s); });
 }
 
+void begins(std::int32_t* out, const Numbers& given, std::size_t ranks, const char* what) {
+  if (given.size() != ranks + 1 || given.front() != 0 ||
+      !std::is_sorted(given.begin(), given.end()))
+    throw py::value_error(std::string(what) + " do not rise from 0");
+  std::transform(given.begin(), given.end(), out, narrow);
+}
+
+// bases: where each rank's heap begins; positions, rows: where each rank's part begins, and the
+// end; sizes: batches, heads, K/V heads, head dim, bytes of a slot. here: for each rank of this
+// launch its number, the address of its counters, and its tensors q, k, v, out, lse.
+Switch switched(const Numbers& bases, const Numbers& positions, const Numbers& rows,
+                const Numbers& sizes, double scale, bool causal, std::int64_t timeout_ns,
+                const std::vector<std::vector<Numbers>>& here) {
+  Switch s;
+  const std::size_t ranks = bases.size(), most = cuda::kMaxSwitchRanks;
+  if (ranks < 1 || ranks > most) throw py::value_error("1 to 8 ranks");
+  if (here.empty() || here.size() > ranks) throw py::value_error("ranks here: 1 to all");
+  if (sizes.size() != 5) throw py::value_error("a switch has 5 sizes");
+  begins(s.positions, positions, ranks, "positions");
+  begins(s.rows, rows, ranks, "rows");
+  s.batches = narrow(sizes[0]), s.heads = narrow(sizes[1]), s.kv_heads = narrow(sizes[2]);
+  s.dim = narrow(sizes[3]);
+  if (s.kv_heads < 1 || s.heads % s.kv_heads != 0)
+    throw py::value_error("the heads are no multiple of the K/V heads");
+  s.timeout_ns = timeout_ns;
+  s.layout.ranks = static_cast<std::uint32_t>(ranks);
+  s.layout.frames = static_cast<std::uint32_t>(s.all_positions());
+  s.layout.slot_bytes = static_cast<std::uint64_t>(sizes[4]);
+  for (std::size_t rank = 0; rank < ranks; ++rank) {
+    s.bases[rank] = reinterpret_cast<char*>(static_cast<std::uintptr_t>(bases[rank]));
+    // Pull needs the most: q, k and v of the own rows.
+    if (s.part(static_cast<int>(rank), 2) + s.part(static_cast<int>(rank), 2) -
+            s.part(static_cast<int>(rank), 1) > sizes[4] / 2)
+      throw py::value_error("the slots are too small");
+  }
+  s.ranks_here = static_cast<std::int32_t>(here.size());
+  for (std::size_t i = 0; i < here.size(); ++i) {
+    if (here[i].size() != 6 || here[i][0].size() != 2)
+      throw py::value_error("a rank is [number, counters] and 5 tensors");
+    cuda::SwitchRank& me = s.here[i];
+    me.rank = static_cast<std::uint32_t>(here[i][0][0]);
+    if (me.rank >= ranks) throw py::value_error("no such rank");
+    me.counters = reinterpret_cast<std::uint32_t*>(static_cast<std::uintptr_t>(here[i][0][1]));
+    Problem& p = me.problem;
+    p.batch[2] = s.batches, p.batch[3] = s.positions[me.rank + 1] - s.positions[me.rank];
+    p.heads = s.heads, p.kv_heads = s.kv_heads, p.queries = p.keys = s.all_rows();
+    p.dim = s.dim, p.scale = static_cast<float>(scale), p.causal = causal;
+    p.q = tensor(here[i][1]), p.k = tensor(here[i][2]), p.v = tensor(here[i][3]);
+    p.out = tensor(here[i][4]), p.lse = tensor(here[i][5]);
+    // Results of a push come in `out`, by `collect`.
+    me.x[0] = p.q.data != nullptr ? p.q : p.out;
+    me.x[1] = p.k, me.x[2] = p.v;
+    for (const Tensor* t : {&p.q, &p.k, &p.v, &p.out}) require_vectors(*t);
+    if (!(scale > 0.0)) throw py::value_error("a switch needs a positive scale");
+  }
+  return s;
+}
+
+template <cudaError_t (*kRun)(Switch&, cudaStream_t)>
+void run_switch(int device, std::uintptr_t stream, const Numbers& bases, const Numbers& positions,
+                const Numbers& rows, const Numbers& sizes, double scale, bool causal,
+                std::int64_t timeout_ns, const std::vector<std::vector<Numbers>>& here) {
+  Switch s = switched(bases, positions, rows, sizes, scale, causal, timeout_ns, here);
+  launch(device, stream, "switch", [&](auto handle) { return kRun(s, handle); });
+}
+
+template <class Function>
+void define_switch(py::module_& m, const char* name, Function function, const char* text) {
+  m.def(name, function, py::arg("device"), py::arg("stream"), py::arg("bases"),
+        py::arg("positions"), py::arg("rows"), py::arg("sizes"), py::arg("scale"),
+        py::arg("causal"), py::arg("timeout_ns"), py::arg("here"), text);
+}
+
 }  // namespace
 }  // namespace perfkit
 
@@ -127,4 +176,13 @@ PYBIND11_MODULE(_cuda, m) {
   m.def("attention_backward", &perfkit::backward, py::arg("device"), py::arg("stream"),
         py::arg("sizes"), py::arg("scale"), py::arg("causal"), py::arg("tensors"),
         "tensors: q, k, v, mask, bias, out, lse, d_out, d_q, d_k, d_v, delta, d_scores.");
+  using perfkit::define_switch, perfkit::run_switch;
+  define_switch(m, "switch_push", &run_switch<&perfkit::cuda::push>,
+                "Attention over own positions (q, k, v), stored into the slots of the rows' owners.");
+  define_switch(m, "switch_collect", &run_switch<&perfkit::cuda::collect>,
+                "What was pushed to the own slot into `out`; q, k, v are absent.");
+  define_switch(m, "switch_stage", &run_switch<&perfkit::cuda::stage>,
+                "Own rows of q, k, v into the own slot.");
+  define_switch(m, "switch_pull", &run_switch<&perfkit::cuda::pull>,
+                "Attention over own positions into `out`, reading what every rank has staged.");
 }

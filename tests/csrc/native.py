@@ -15,10 +15,14 @@ def compiler() -> str | None:
 
 
 def build(source: str, target: Path, *flags: str, include: Path = CSRC) -> Path:
-    """Compile ``source`` of this folder; raises with the compiler's messages."""
+    """Compile ``source`` of this folder; raises with the compiler's messages.
+
+    ``include`` may hold a changed copy of a folder of ``csrc``.
+    """
     found = compiler()
     assert found is not None
-    command = [found, "-std=c++17", "-Wall", "-Wextra", "-Werror", f"-I{include}", f"-I{HERE}"]
+    folders = [f"-I{folder}" for folder in (include, CSRC, HERE)]
+    command = [found, "-std=c++17", "-Wall", "-Wextra", "-Werror", *folders]
     done = subprocess.run(
         [*command, *flags, str(HERE / source), "-o", str(target), "-pthread"],
         capture_output=True,

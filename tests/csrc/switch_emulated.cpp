@@ -291,6 +291,7 @@ int main(int argc, char** argv) {
   for (int i = 0; i < trials; ++i) {
     const unsigned seed = first + static_cast<unsigned>(i);
     good = (kill ? killed(seed) : trial(seed)) && good;
+    if (!good) break;
   }
   return good ? 0 : 1;
 }

@@ -1,0 +1,6 @@
+#include "cuda/switch_kernels.cuh"
+
+namespace perfkit::cuda {
+template cudaError_t launch_push<Bf16, 32>(Switch&, cudaStream_t);
+template cudaError_t launch_pull<Bf16, 32>(Switch&, cudaStream_t);
+}

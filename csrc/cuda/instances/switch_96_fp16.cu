@@ -1,0 +1,6 @@
+#include "cuda/switch_kernels.cuh"
+
+namespace perfkit::cuda {
+template cudaError_t launch_push<Fp16, 96>(Switch&, cudaStream_t);
+template cudaError_t launch_pull<Fp16, 96>(Switch&, cudaStream_t);
+}
