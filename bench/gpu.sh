@@ -49,6 +49,10 @@ if command -v compute-sanitizer >/dev/null; then
       "$PYTHON" -m bench.gpu.once
   done
 fi
+if command -v compute-sanitizer >/dev/null; then
+  step switch-memcheck 60 compute-sanitizer --tool memcheck --error-exitcode 9 \
+    "$PYTHON" -m pytest -q tests/gpu/test_switch.py -k "push or pull"
+fi
 step attention 180 "$PYTHON" -m bench.gpu.attention --seconds 110 --json "$OUT/attention.json" &&
   cat "$OUT/attention.log"
 if has bench.gpu.triton; then
