@@ -38,15 +38,25 @@ def test_a_log_is_read_and_judged(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "--update" in script["violations"]([kernel], {})[-1]
 
 
+KERNELS = {
+    "forward": ("launch_forward", ["forward_kernel {} 0", "forward_kernel {} 1"]),
+    "backward": ("launch_backward", [
+        f"backward_{which}_kernel {{}} {general}" for which in ("kv", "q") for general in (0, 1)
+    ]),
+    "switch": ("launch_push", ["push_kernel {} 0", "pull_kernel {} 0"]),
+}  # fmt: skip
+
+
 def test_every_kernel_has_its_own_file_and_a_budget() -> None:
     budget = (CSRC / "cuda" / "budget.txt").read_text()
-    for source in (CSRC / "cuda" / "instances").glob("*.cu"):
-        direction, dim, element = source.stem.split("_")
-        assert f"launch_{direction}<{element.capitalize()}, {dim}>" in source.read_text()
-        kernels = {"forward": ["forward"], "backward": ["backward_kv", "backward_q"]}[direction]
+    sources = sorted((CSRC / "cuda" / "instances").glob("*.cu"))
+    assert len(sources) == 3 * 6 * 2
+    for source in sources:
+        what, dim, element = source.stem.split("_")
+        launch, kernels = KERNELS[what]
+        assert f"{launch}<{element.capitalize()}, {dim}>" in source.read_text()
         for kernel in kernels:
-            for general in (0, 1):
-                assert f"{kernel}_kernel {element.capitalize()} {dim} {general} " in budget
+            assert kernel.format(f"{element.capitalize()} {dim}") + " " in budget
 
 
 @needs_nvcc
