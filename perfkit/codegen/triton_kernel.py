@@ -17,7 +17,7 @@ from perfkit.codegen.triton_nodes import Barrier, Held, If, Node, Repeat, Run, T
 from perfkit.codegen.triton_run import Dot, Reducing, Statements, dot_text
 from perfkit.codegen.triton_space import Placed, Space
 from perfkit.ir.affine import Affine
-from perfkit.ir.expr import AffineValue, Load, loads, walk
+from perfkit.ir.expr import ITEMSIZE, AffineValue, Load, loads, walk
 from perfkit.runtime.triton_module import Argument, KernelSpec
 
 
@@ -76,7 +76,7 @@ class KernelWriter:
         return Kernel(spec, text, grid, comment)
 
     def _warps(self) -> int:
-        """As marked, or one for about 1024 elements of the largest tensor, at most 8."""
+        """As marked, or one for about 4 KiB of the largest tensor, at most 8."""
         marks = [loop.mark("warps") for loop in self.space.launch.grid]
         for mark in marks:
             if mark is not None:
@@ -85,10 +85,9 @@ class KernelWriter:
         largest = 1
         for p in self.space.placed.values():
             extents = [self.space.sizes[x.name] for x in p.lanes if x.name not in axes.contracted]
-            largest = max(largest, math.prod(extents))
-        most = 8 if largest > 1024 else 4
-        least = 4 if self.has_dot else 1
-        return max(least, min(most, largest // 1024))
+            width = ITEMSIZE[self.space.scop.array(p.write.array).dtype]
+            largest = max(largest, width * math.prod(extents))
+        return max(4 if self.has_dot else 1, min(8, largest // 4096))
 
     def _arguments(self, grid: tuple[GridLoop, ...]) -> tuple[Argument, ...]:
         """What the text mentions: arrays, sizes, host loops, the grid, scalars."""
