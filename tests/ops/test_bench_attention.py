@@ -9,14 +9,15 @@ import pytest
 
 pytest.importorskip("torch")
 
-from bench import attention as bench
+from bench.attention import __main__ as command
+from bench.attention import alone, fused
 
 
 def test_a_small_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     report = tmp_path / "rows.json"
     sizes = ["--lengths", "64", "--dims", "16,24", "--heads", "1", "--rounds", "2"]
-    assert bench.main([*sizes, "--threads", "1", "--json", str(report)]) == 0
-    found = json.loads(report.read_text())
+    assert command.main([*sizes, "--threads", "1", "--json", str(report)]) == 0
+    found = json.loads(report.read_text())["alone"]
     assert len(found["rows"]) == 8 and set(found["geomeans"]) == {
         "fp32 forward", "fp32 backward", "bf16 forward", "bf16 backward",
     }  # fmt: skip
@@ -25,12 +26,23 @@ def test_a_small_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
 
 
 def test_a_wrong_result_is_not_timed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bench, "theirs", lambda q, k, v: bench.ours(q, k, v) * 1.01)
+    monkeypatch.setattr(alone, "theirs", lambda q, k, v: alone.ours(q, k, v) * 1.01)
     with pytest.raises(RuntimeError, match="differs"):
-        next(bench.measure("fp32", 64, 16, 1, 1))
+        next(alone.measure("fp32", 64, 16, 1, 1))
 
 
-@pytest.mark.parametrize("arguments", [["--rounds", "0"], ["--dtypes", "fp8"], ["--heads", "0"]])
+def test_switch_attention_switch_in_five_ways_and_over_a_link() -> None:
+    small = fused.Size(4, 6, 1, heads=2, dim=8)
+    assert set(fused.run_compare(2, small, 1, False)) == {
+        "collectives", "pipelined", "zero-copy", "fused", "alone",
+    }  # fmt: skip
+    assert set(fused.run_compare(2, small, 1, True)) == {"collectives", "pipelined", "fused"}
+    # 576 of 2304 bytes leave each rank before and 192 after; a slow link is waited for.
+    (_, none, _), (rate, link, spent) = fused.run_replay(2, small, 1, [1e5])
+    assert none == 0 and rate == 1e5 and link == pytest.approx(0.01536) and spent > link
+
+
+@pytest.mark.parametrize("arguments", [["--rounds", "0"], ["--dtypes", "fp8"], ["--ranks", "0"]])
 def test_bad_arguments_are_refused(arguments: list[str]) -> None:
     with pytest.raises(SystemExit):
-        bench.main(arguments)
+        command.main(arguments)

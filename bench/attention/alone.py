@@ -1,4 +1,4 @@
-"""``python -m bench.attention``: the attention kernels alone against torch's, on the CPU.
+"""The attention kernels alone against torch's, on the CPU.
 
 Both run on the same tensors with the same threads, checked against each other first, and take
 turns. A size's figure is the median over the rounds; the ratio is the median of the rounds' own
@@ -8,26 +8,17 @@ forward (two products), 10 S^2 D backward (five).
 
 from __future__ import annotations
 
-import argparse
-import json
 import math
-import platform
 import statistics
-import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
-import perfkit
-from perfkit import _cpu
 from perfkit.ops import attention
-from perfkit.runtime.machine import Machine
-from perfkit.runtime.measure import machine_lock
 
 LENGTHS = (512, 1024, 4096)
 DIMS = (32, 64, 72, 128)
@@ -129,55 +120,3 @@ def line(row: Row) -> str:
         f"{row.dtype:5} {row.direction:9} {row.length:6} {row.dim:4} {row.ours:8.3f} "
         f"{row.torch:8.3f} {row.ratio:7.2f}  ({row.ratio_low:.2f} .. {row.ratio_high:.2f})\n"
     )
-
-
-def numbers(text: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in text.split(","))
-
-
-def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m bench.attention", description=__doc__)
-    parser.add_argument("--lengths", type=numbers, default=LENGTHS, help="512,1024,...")
-    parser.add_argument("--dims", type=numbers, default=DIMS, help="32,64,...")
-    parser.add_argument("--dtypes", default="fp32,bf16")
-    parser.add_argument("--heads", type=int, default=8)
-    parser.add_argument("--rounds", type=int, default=11)
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    parser.add_argument("--json", type=Path, help="write the rows and the machine here too")
-    given = parser.parse_args(arguments)
-    if given.rounds < 1 or given.heads < 1 or given.threads < 1:
-        parser.error("rounds, heads and threads must be at least 1")
-    unknown = set(given.dtypes.split(",")) - set(DTYPES)
-    if unknown:
-        parser.error(f"unknown element types: {', '.join(sorted(unknown))}")
-    torch.set_num_threads(given.threads)
-    rows: list[Row] = []
-    sys.stdout.write("dtype direction      S    D  perfkit    torch   ratio  (middle half)\n")
-    with machine_lock():
-        for dtype in given.dtypes.split(","):
-            for dim in given.dims:
-                for length in given.lengths:
-                    for row in measure(dtype, length, dim, given.heads, given.rounds):
-                        rows.append(row)
-                        sys.stdout.write(line(row))
-                        sys.stdout.flush()
-    for name, value in geomeans(rows).items():
-        sys.stdout.write(f"geomean {name}: {value:.2f}\n")
-    if given.json:
-        report = {
-            "machine": asdict(Machine.detect()),
-            "python": platform.python_version(),
-            "torch": torch.__version__,
-            "perfkit": perfkit.__version__,
-            "isa": _cpu.attention_isa()[0],
-            "threads": given.threads,
-            "unit": "TFLOP/s",
-            "rows": [asdict(row) for row in rows],
-            "geomeans": geomeans(rows),
-        }
-        given.json.write_text(json.dumps(report, indent=1) + "\n")
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
