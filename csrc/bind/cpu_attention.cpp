@@ -78,7 +78,7 @@ void bind_attention(py::module_& m) {
       "attention_isa",
       [] {
         std::vector<std::string> names;
-        for (const char* name : {"avx2", "portable"})
+        for (const char* name : {"avx512", "avx2", "portable"})
           if (attention::find_kernels(name) != nullptr) names.emplace_back(name);
         return py::tuple(py::cast(names));
       },

@@ -65,11 +65,10 @@ void write_sums(const Tensor& to, const float* sums, std::int64_t rows, int dim)
 const Kernels* find_kernels(const char* name) {
   const bool any = *name == '\0';
 #if defined(__x86_64__)
-  if (any || std::strcmp(name, "avx2") == 0) {
-    const Probe found = probe();
-    if (has(found, "avx2") && has(found, "fma")) return &avx2_kernels();
-    if (!any) return nullptr;
-  }
+  const Probe found = probe();
+  if ((any || std::strcmp(name, "avx512") == 0) && has(found, "avx512f")) return &avx512_kernels();
+  if ((any || std::strcmp(name, "avx2") == 0) && has(found, "avx2") && has(found, "fma"))
+    return &avx2_kernels();
 #endif
   if (any || std::strcmp(name, "portable") == 0) return &portable_kernels();
   return nullptr;

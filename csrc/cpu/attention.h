@@ -60,6 +60,7 @@ constexpr int padded(int dim) { return (dim + 15) / 16 * 16; }
 const Kernels& portable_kernels();
 #if defined(__x86_64__)
 const Kernels& avx2_kernels();
+const Kernels& avx512_kernels();
 #endif
 // The named kernels, or the best this processor runs for ""; null when it cannot run them.
 const Kernels* find_kernels(const char* name);

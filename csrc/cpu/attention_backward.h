@@ -10,7 +10,7 @@ std::int64_t backward_scratch(const Problem& p) {
   const std::int64_t dims = p.dim + p.value_dim;
   return 2 * bytes_of(kRows * p.dim) + bytes_of(kRows * p.value_dim) +
          bytes_of(kRows * padded(p.dim)) + bytes_of(kRows * padded(p.value_dim)) +
-         bytes_of(kColumns * dims) + 128 + 3 * bytes_of(kColumns * L) + 3 * bytes_of(kRows);
+         bytes_of(kColumns * dims) + 128 + 3 * bytes_of(kColumns * L) + 4 * bytes_of(kRows);
 }
 
 // Rows as they are, padded with zeros to `stride`, times `factor`.
@@ -55,6 +55,7 @@ void backward_rows(const Problem& p, std::int64_t batch, std::int64_t kv_head,
   float* lse = scratch.take(kRows);
   float* lse_low = scratch.take(kRows);
   float* delta = scratch.take(kRows);
+  float* sums = scratch.take(kRows);
 
   for (std::int64_t head = kv_head * group; head < (kv_head + 1) * group; ++head)
     for (std::int64_t row = first_row; row < last_row; row += kRows) {
@@ -73,7 +74,7 @@ void backward_rows(const Problem& p, std::int64_t batch, std::int64_t kv_head,
       for (std::int64_t r = 0; r < strips * L; ++r) {
         // Lanes without a query and rows without a key have no weights: 2^(s - inf) is 0.
         lse[r] = INFINITY;
-        lse_low[r] = delta[r] = 0.0f;
+        lse_low[r] = delta[r] = sums[r] = 0.0f;
         if (r >= rows) continue;
         const float saved = read(p.lse.data, Kind::fp32, lse_start + (row + r) * p.lse.row);
         if (saved != -INFINITY) {
@@ -103,11 +104,14 @@ void backward_rows(const Problem& p, std::int64_t batch, std::int64_t kv_head,
           for (int half = 0; half < 2; ++half) {
             const F base = load(lse + first + half * W), low = load(lse_low + first + half * W);
             const F mean = load(delta + first + half * W);
+            F sum = load(sums + first + half * W);
             for (std::int64_t j = 0; j < columns; ++j) {
               const F weight = exp2(load(s + j * L + half * W) - base - low);
+              sum += weight;
               store(s + j * L + half * W, weight);
               store(d_s + j * L + half * W, weight * (load(d_s + j * L + half * W) - mean));
             }
+            store(sums + first + half * W, sum);
           }
           if (p.d_bias.kind != Kind::none) {
             auto* to = reinterpret_cast<float*>(p.d_bias.data) + start(p, p.d_bias, batch, head) +
@@ -126,10 +130,14 @@ void backward_rows(const Problem& p, std::int64_t batch, std::int64_t kv_head,
       }
 
       const std::int64_t d_q_start = start(p, p.d_q, batch, head);
-      for (std::int64_t r = 0; r < rows; ++r)
+      for (std::int64_t r = 0; r < rows; ++r) {
+        // The weights of a row add up to 1 but for the rounding of its saved log-sum-exp, which
+        // scales them all alike.
+        const float factor = sums[r] == 0.0f ? p.scale : p.scale / sums[r];
         for (int c = 0; c < p.dim; ++c)
           write(p.d_q.data, p.d_q.kind, d_q_start + (row + r) * p.d_q.row + c * p.d_q.column,
-                d_qt[r / L * p.dim * L + c * L + r % L] * p.scale);
+                d_qt[r / L * p.dim * L + c * L + r % L] * factor);
+      }
     }
 }
 

@@ -23,7 +23,7 @@ namespace {
 #define PERFKIT_INLINE inline __attribute__((always_inline))
 
 constexpr int W = PERFKIT_LANES;
-static_assert(W == 4 || W == 8, "splat() spells them out");
+static_assert(W == 4 || W == 8 || W == 16, "splat() spells them out");
 constexpr int L = 2 * W;  // lanes of a strip: two vectors
 constexpr float kLog2e = 1.44269504088896340736f;
 constexpr float kLn2 = 0.69314718055994530942f;
@@ -36,7 +36,9 @@ PERFKIT_INLINE F load(const float* at) { return *reinterpret_cast<const Unaligne
 PERFKIT_INLINE void store(float* at, F value) { *reinterpret_cast<Unaligned*>(at) = value; }
 // Spelled out: F{} + value would add 0 for the sake of a negative zero before it broadcasts.
 PERFKIT_INLINE F splat(float x) {
-#if PERFKIT_LANES == 8
+#if PERFKIT_LANES == 16
+  return F{x, x, x, x, x, x, x, x, x, x, x, x, x, x, x, x};
+#elif PERFKIT_LANES == 8
   return F{x, x, x, x, x, x, x, x};
 #else
   return F{x, x, x, x};

@@ -161,8 +161,9 @@ def test_pair_bias_of_an_evoformer() -> None:
     inputs = {name: t.view(2, 2, 2, 48, 16) for name, t in rows.items()}
     inputs["bias"] = torch.randn(2, 1, 2, 48, 48)
     # torch stores the weights of tensors of 5 dimensions instead of recomputing them from a
-    # rounded log-sum-exp; measured here: 2.8e-7 against its 1.8e-7 in d_q.
-    compare(inputs, floor=4e-7)
+    # rounded log-sum-exp; measured here: 2.5e-7 against its 1.4e-7 in d_bias, which unlike d_q
+    # cannot be rescaled by the rows' sums.
+    compare(inputs, floor=3e-7)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

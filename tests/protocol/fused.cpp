@@ -17,6 +17,7 @@
 namespace perfkit::attention {
 // The base instruction set alone: sanitizers see through it, and every processor runs it.
 const Kernels& avx2_kernels() { return portable_kernels(); }
+const Kernels& avx512_kernels() { return portable_kernels(); }
 }  // namespace perfkit::attention
 
 namespace {
