@@ -24,9 +24,9 @@ from bench import ranks
 from perfkit import dsp, ops
 from perfkit.comm.shards import shard_interval
 
-BATCH, FRAMES, POSITIONS, HEADS, DIM = 1, 16, 512, 8, 64
+BATCH, FRAMES, POSITIONS, HEADS, DIM = 1, 16, 256, 4, 64
 WIDTH = HEADS * DIM
-CHUNKS, ROUNDS, LIMIT = 4, 5, 35.0
+CHUNKS, ROUNDS, LIMIT = 4, 3, 38.0
 AGREE = 1e-4
 
 
