@@ -1,4 +1,4 @@
-"""Fused switch + attention when something is wrong: dead ranks, no room, forks; and as operators."""
+"""Fused switch + attention in trouble: dead ranks, no room, forks; and as torch operators."""
 
 from __future__ import annotations
 
