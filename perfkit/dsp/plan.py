@@ -26,7 +26,8 @@ class Graph:
 
     ``edges`` are pairs of positions in ``stages``. ``start`` is the layout in which the model's
     input arrives at stages without a producer, ``end`` the one in which results of stages without
-    a consumer are wanted; None leaves them free.
+    a consumer are wanted; None leaves them free. ``widths`` is the bytes per position that each
+    stage hands on; None takes the width of its first consumer's input.
 
     Raises:
         PlanError: an edge that goes backwards, a stage that mixes an axis that does not exist.
@@ -37,6 +38,7 @@ class Graph:
     edges: tuple[tuple[int, int], ...]
     start: Layout | None = None
     end: Layout | None = None
+    widths: tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:
         if not self.stages:
@@ -161,7 +163,8 @@ def make_plan(
                 fed, moved_in = _feed(graph, pricer, key, position, layout)
                 out = 0.0
                 if position not in {p for p, _ in graph.edges} and graph.end is not None:
-                    out = pricer.change(layout, graph.end, stage.width).seconds
+                    width = stage.width if graph.widths is None else graph.widths[position]
+                    out = pricer.change(layout, graph.end, width).seconds
                 alive = tuple(a for a in fed if last[a[0]] > position)
                 if last[position] > position:
                     alive = (*alive, (position, layout, frozenset()))
@@ -213,9 +216,11 @@ def _feed(
 
 
 def _width(graph: Graph, producer: int) -> int:
-    """Bytes per position of what a producer hands on: its first consumer's input."""
+    """Bytes per position of what a producer hands on, by default its first consumer's input."""
     if producer == -1:
         return next(s.width for i, s in enumerate(graph.stages) if not graph.producers(i))
+    if graph.widths is not None:
+        return graph.widths[producer]
     return graph.stages[graph.consumers(producer)[0]].width
 
 
@@ -246,7 +251,8 @@ def assess(graph: Graph, pricer: Pricer, layouts: Sequence[Layout]) -> Plan:
             if held is None or held == target:
                 continue
             final = producer >= 0 and not graph.consumers(producer)
-            width = graph.stages[producer].width if final else _width(graph, producer)
+            known = not final or graph.widths is not None
+            width = _width(graph, producer) if known else graph.stages[producer].width
             price = pricer.change(held, target, width)
             changes.append((producer, held, target, price))
             total += price

@@ -1,0 +1,371 @@
+"""Runs each torch function of a parallel region on the local parts of its tensors.
+
+The rules of :mod:`perfkit.frontends.fx_access` say which axes a call carries and which it mixes.
+A call runs with one axis held (or none): the one that the plan names for this place in the model,
+else the one its inputs come with. Inputs in another layout are converted first. An axis that the
+call mixes cannot be held; then, and for functions without a rule, the call runs on whole tensors.
+
+Places in the model are counted per module, so recomputing a checkpointed block finds its own.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple, Protocol
+
+import torch
+from torch import Tensor
+
+from perfkit.dsp.sharded import Places, Sharded, converted, part_of, whole
+from perfkit.frontends import fx_access, fx_views
+from perfkit.frontends.fx import Access, Axis
+from perfkit.frontends.fx import whole as whole_axis
+from perfkit.frontends.fx_call import Call, Reading, names
+
+KEEP = "(as it comes)"
+
+
+Key = tuple[str, int, int, int]
+
+
+class Site(NamedTuple):
+    """What the plan says about one call: its layout, and axes that its result brings in.
+
+    ``function`` guards against a model that took another way than the sample did; ``fresh`` maps
+    names of axes to dimensions of the result.
+    """
+
+    function: str
+    held: str | None = KEEP
+    fresh: tuple[tuple[str, int], ...] = ()
+
+
+SiteKey = tuple[str, int, int]
+"""(module, which call of it, which torch function in it)."""
+
+
+class Watcher(Protocol):
+    """Records the calls of a sample run (:mod:`perfkit.dsp.trace`)."""
+
+    def note(self, call: Call, reading: Reading | None, outputs: Sequence[Sharded]) -> None: ...
+
+    def fresh(self, call: Call, reading: Reading | None, shape: Sequence[int]) -> Places: ...
+
+
+class Clock(Protocol):
+    """Times changes of layout (:mod:`perfkit.dsp.report`)."""
+
+    def now(self) -> float: ...
+
+    def add(self, label: str, seconds: float) -> None: ...
+
+
+class Run:
+    """One forward pass through a parallelized module."""
+
+    def __init__(
+        self,
+        group: str,
+        ranks: int,
+        rank: int,
+        sites: Mapping[SiteKey, Site],
+        watcher: Watcher | None = None,
+        clock: Clock | None = None,
+    ) -> None:
+        self.clock = clock
+        self.group, self.ranks, self.rank = group, ranks, rank
+        self.sites = sites
+        self.watcher = watcher
+        self.frames: list[list[Any]] = [["", 0, 0, 1, 0]]
+        self.over = False
+        self.kept: dict[Key, Tensor] = {}
+        self.calls: dict[str, int] = {}
+        self.values = 0
+
+    # -- where in the model ------------------------------------------------------------------
+
+    def enter(self, module: str, most: int) -> None:
+        """A module's forward begins; ``most`` is how often the sample called it."""
+        number = self.calls.get(module, 0)
+        self.calls[module] = number + 1
+        self.frames.append([module, min(number, most - 1), 0, most, 0])
+
+    def leave(self) -> None:
+        if len(self.frames) > 1:
+            self.frames.pop()
+
+    # -- checkpointing -----------------------------------------------------------------------
+    #
+    # What a checkpointed block received from other ranks is kept when it first runs, so that its
+    # recomputation in the backward pass sends nothing.
+
+    def key(self) -> Key:
+        """Which conversion this is: the place in the model, and which one of that call."""
+        frame = self.frames[-1]
+        frame[4] += 1
+        return (frame[0], frame[1], frame[2], frame[4])
+
+    def keep(self, key: Key, local: Tensor) -> None:
+        """Keep what a conversion gave, where a checkpoint will run it again."""
+        once = self.frames[-1][3] == 1 and self.frames[-1][0]
+        if once and not self.over and _will_run_again():
+            self.kept[key] = local
+
+    def recall(self, key: Key) -> Tensor | None:
+        """What the same conversion gave when the model ran."""
+        return self.kept.get(key) if self.over else None
+
+    def stage(self, change: str) -> str:
+        """The label of a change of layout in the counters."""
+        module = self.frames[-1][0]
+        return f"{module}: {change}" if module else change
+
+    def _site(self, function: str) -> Site:
+        frame = self.frames[-1]
+        found = self.sites.get((frame[0], frame[1], frame[2]))
+        frame[2] += 1
+        frame[4] = 0
+        return found if found is not None and found.function == function else Site(function)
+
+    # -- calls -------------------------------------------------------------------------------
+
+    def wrap(
+        self, local: Tensor, shape: Sequence[int], places: Places, held: str | None
+    ) -> Sharded:
+        self.values += 1
+        return Sharded(local, shape, places, held, self, self.values)
+
+    def call(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """What a torch function gives for arguments of which some are sharded."""
+        name = func.__name__
+        if name == "__get__":
+            raise AttributeError("this attribute of a sharded tensor is not supported")
+        if name in _PLAIN:
+            return func(*[_local(x) for x in args], **kwargs)
+        if name == "type_as":
+            name, func, args = "to", torch.Tensor.to, (args[0], args[1].dtype)
+        if name in _CASTS:  # the tensors of a run are on one device, so only the type counts
+            args = (args[0], *map(_type_of, args[1:]))
+            kwargs = {k: _type_of(x) for k, x in kwargs.items()}
+            if not isinstance(args[0], Sharded):
+                return func(*args, **kwargs)
+        call = Call(name, args, kwargs, _is_tensor, _places)
+        site = self._site(name)
+        rule = fx_access.rule_of(name) or fx_views.rule_of(name)
+        reading = rule(call) if rule is not None and kwargs.get("out") is None else None
+        if name in _IN_PLACE or (name.endswith("_") and not name.endswith("__")):
+            return self._in_place(func, call, reading)
+        if reading is None:
+            result = self._on_whole(func, call, site)
+        else:
+            held = self._choose(call, reading, site)
+            result = self._on_parts(func, call, reading, held, site)
+        if self.watcher is not None:
+            found = result if isinstance(result, (tuple, list)) else [result]
+            outputs = [x for x in found if isinstance(x, Sharded)]
+            self.watcher.note(call, reading, outputs)
+        return result
+
+    def _choose(self, call: Call, reading: Reading, site: Site) -> str | None:
+        if site.held is None:
+            return None
+        if site.held != KEEP and self._possible(call, reading, site.held):
+            return site.held
+        for x in call.tensors:
+            held = x.held if isinstance(x, Sharded) else None
+            if held is not None and self._possible(call, reading, held):
+                return held
+        return None
+
+    def _possible(self, call: Call, reading: Reading, name: str) -> bool:
+        """Whether a call can run on every rank's part; convolutions refuse empty dimensions."""
+        axis = reading.places.get(name)
+        empty = axis is not None and axis.length < self.ranks and axis.dim >= 2
+        return holdable(call, reading, name) and not (empty and call.name in fx_access.FRESH)
+
+    def _on_whole(self, func: Any, call: Call, site: Site) -> Any:
+        args, kwargs = call.rebuilt([whole(x) for x in call.tensors])
+        result = func(*args, **kwargs)
+        if isinstance(result, Tensor) and (site.fresh or self.watcher is not None):
+            places = self._fresh(call, None, site, result.shape)
+            if places:
+                return self.wrap(result, result.shape, places, None)
+        return result
+
+    def _on_parts(
+        self, func: Any, call: Call, reading: Reading, held: str | None, site: Site
+    ) -> Any:
+        axis = reading.places.get(held) if held is not None else None
+        locals_ = [
+            _operand(x, access, held, axis, self)
+            for x, access in zip(call.tensors, reading.accesses, strict=True)
+        ]
+        args, kwargs = call.rebuilt(locals_)
+        if held is not None and reading.rewrite is not None:
+            length = next(
+                _part_length(x.places[held], self)
+                for x in call.tensors
+                if isinstance(x, Sharded) and held in x.places
+            )
+            args, kwargs = reading.rewrite(args, kwargs, held, length)
+            func = torch.reshape if reading.as_reshape else func
+        if held is not None and _draws(call):
+            with _own_random_numbers(self.rank, locals_[0].device):
+                result = func(*args, **kwargs)
+        else:
+            result = func(*args, **kwargs)
+        if isinstance(result, Tensor):
+            return self._result(result, call, reading, held, axis, site)
+        if isinstance(result, (tuple, list)):
+            results = [
+                self._result(x, call, reading, held, axis, site) if isinstance(x, Tensor) else x
+                for x in result
+            ]
+            return results if type(result) is list else tuple(results)
+        return result
+
+    def _result(
+        self,
+        local: Tensor,
+        call: Call,
+        reading: Reading,
+        held: str | None,
+        axis: Axis | None,
+        site: Site,
+    ) -> Any:
+        shape = list(local.shape)
+        if axis is not None:
+            if axis.span > 1:
+                shape = list(reading.shape or ())
+            else:
+                missing = axis.length - _part_length(axis, self)
+                shape[axis.dim] += axis.outer * missing * axis.inner
+        places = reading.places
+        if site.fresh or self.watcher is not None:
+            places = {**places, **self._fresh(call, reading, site, shape)}
+        if not places:
+            return local
+        return self.wrap(local, shape, places, held if axis is not None else None)
+
+    def _fresh(
+        self, call: Call, reading: Reading | None, site: Site, shape: Sequence[int]
+    ) -> Places:
+        if self.watcher is not None:
+            return self.watcher.fresh(call, reading, shape)
+        return {name: whole_axis(dim, shape[dim]) for name, dim in site.fresh if dim < len(shape)}
+
+    def _in_place(self, func: Any, call: Call, reading: Reading | None) -> Any:
+        """The first argument changes where it is, so it is its layout that counts."""
+        target = call.args[0]
+        if not isinstance(target, Sharded):
+            args, kwargs = call.rebuilt([whole(x) for x in call.tensors])
+            if self.watcher is not None:
+                self.watcher.note(call, None, [])
+            return func(*args, **kwargs)
+        held = target.held
+        if reading is None or (held is not None and not holdable(call, reading, held)):
+            target.local, target.held = whole(target), None
+            args, kwargs = call.rebuilt([whole(x) for x in call.tensors])
+            func(*args, **kwargs)
+        else:
+            axis = reading.places.get(held) if held is not None else None
+            locals_ = [
+                _operand(x, access, held, axis, self)
+                for x, access in zip(call.tensors, reading.accesses, strict=True)
+            ]
+            args, kwargs = call.rebuilt(locals_)
+            func(*args, **kwargs)
+        target.copies.clear()
+        if self.watcher is not None:
+            self.watcher.note(call, reading, [target])
+        return target
+
+
+# These look at the element type or the device only.
+_PLAIN = names(
+    "is_floating_point is_complex element_size get_device is_inference "
+    "new_zeros new_ones new_empty new_full new_tensor"
+)
+_CASTS = names("to")
+_IN_PLACE = names("__setitem__ __iadd__ __isub__ __imul__ __itruediv__ __ipow__")
+
+
+def _will_run_again() -> bool:
+    """Whether this is the inside of torch.utils.checkpoint (not the reentrant form)."""
+    if torch.compiler.is_compiling() or not torch.is_grad_enabled():
+        return False
+    return torch._C._autograd._top_saved_tensors_default_hooks(True) is not None
+
+
+def holdable(call: Call, reading: Reading, name: str) -> bool:
+    """Whether a call can run on parts of an axis."""
+    if name in reading.mixed:
+        return False
+    before = [places[name] for places in call.places if name in places]
+    after = reading.places.get(name)
+    spans = any(axis.span > 1 for axis in before) or (after is not None and after.span > 1)
+    return not spans or call.name in fx_access.SPANNED
+
+
+def _is_tensor(x: Any) -> bool:
+    return isinstance(x, (Sharded, Tensor))
+
+
+def _places(x: Any) -> Places:
+    return x.places if isinstance(x, Sharded) else {}
+
+
+def _local(x: Any) -> Any:
+    return x.local if isinstance(x, Sharded) else x
+
+
+def _type_of(x: Any) -> Any:
+    return x.dtype if isinstance(x, Sharded) else x
+
+
+def _part_length(axis: Axis, run: Run) -> int:
+    return (axis.length + run.ranks - 1 - run.rank) // run.ranks
+
+
+def _operand(x: Any, access: Access, held: str | None, axis: Axis | None, run: Run) -> Any:
+    """The local part of an operand for a call that holds ``held``, at ``axis`` in the result."""
+    if isinstance(x, Sharded):
+        if held is None:
+            return converted(x, None).local
+        if held in x.places and (
+            axis is None or access.carry(x.places[held]) in (None, axis) or not access.dims
+        ):
+            return converted(x, held).local
+        x = whole(x)
+    if axis is None or axis.span > 1 or run.ranks == 1:
+        return x
+    there = access.back(axis)
+    if there is None or there.dim >= x.ndim or x.shape[there.dim] == 1:
+        return x
+    return part_of(x, there, run)
+
+
+# -- random numbers ---------------------------------------------------------------------------
+
+
+def _draws(call: Call) -> bool:
+    """Whether a call draws random numbers for a part."""
+    if call.name in ("dropout", "alpha_dropout"):
+        return bool(call.arg(1, "p", 0.5)) and bool(call.arg(2, "training", True))
+    if call.name == "scaled_dot_product_attention":
+        return bool(call.arg(4, "dropout_p", 0.0))
+    return call.name in fx_access.RANDOM
+
+
+@contextlib.contextmanager
+def _own_random_numbers(rank: int, device: torch.device) -> Any:
+    """Numbers of this rank's own, without leaving the generators of the ranks out of step.
+
+    The seed is drawn from the common generator, so recomputation finds the same numbers.
+    """
+    seed = int(torch.randint(1 << 62, ()).item())
+    devices = [device] if device.type != "cpu" else []
+    with torch.random.fork_rng(devices, device_type=device.type if devices else "cuda"):
+        torch.manual_seed((seed + rank) % (1 << 63))
+        yield
