@@ -17,6 +17,7 @@ from typing import Any, NamedTuple, Protocol
 import torch
 from torch import Tensor
 
+from perfkit.comm.shards import shard_length
 from perfkit.dsp.sharded import Places, Sharded, converted, part_of, whole
 from perfkit.frontends import fx_access, fx_views
 from perfkit.frontends.fx import Access, Axis
@@ -325,7 +326,7 @@ def _type_of(x: Any) -> Any:
 
 
 def _part_length(axis: Axis, run: Run) -> int:
-    return (axis.length + run.ranks - 1 - run.rank) // run.ranks
+    return shard_length(axis.length, run.ranks, run.rank)
 
 
 def _operand(x: Any, access: Access, held: str | None, axis: Axis | None, run: Run) -> Any:

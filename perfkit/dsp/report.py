@@ -10,9 +10,9 @@ from typing import Any
 import torch
 from torch import nn
 
+from perfkit.comm.shards import shard_length
 from perfkit.cost.transfer import Link, transfer
 from perfkit.dsp.parallel import Parallel, arguments, state_of
-from perfkit.dsp.placement import shard_length
 from perfkit.dsp.stages import Change
 from perfkit.dsp.trace import bound
 

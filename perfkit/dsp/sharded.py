@@ -30,7 +30,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from perfkit.dsp.placement import shard_interval, shard_length
+from perfkit.comm.shards import shard_interval, shard_length
 from perfkit.dsp.primitives import Gradient, gather, switch
 from perfkit.errors import InternalError, SwitchError
 from perfkit.frontends.fx import Axis, fused, unfolded
