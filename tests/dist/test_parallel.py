@@ -85,32 +85,6 @@ def test_explicit_plans_equal_one_rank(world: int) -> None:
     launch(world, equal_to_one_rank, wanted, timeout=240)
 
 
-@pytest.mark.parametrize("world", [4, 8])
-def test_uneven_lengths_on_more_ranks(world: int) -> None:
-    wanted = cases(
-        ("stdit", (17, 51), "auto"),
-        ("axial", (17, 51), "auto"),
-        ("latte", (17, 51), "explicit"),
-    )
-    launch(world, equal_to_one_rank, wanted, timeout=400, group_timeout=200)
-
-
-def switches_of_latte(depth: int) -> int:
-    model, inputs = built("latte", 8, 12, depth)
-    dsp.parallelize(model, None, "auto", sample=inputs)
-    counters = dsp.counters()
-    counters.reset()
-    with torch.no_grad():
-        model(**inputs)
-    return counters.total(primitive="switch").calls
-
-
-@pytest.mark.parametrize("depth", [1, 3])
-def test_latte_takes_one_switch_less_than_blocks(depth: int) -> None:
-    pytest.importorskip("diffusers")
-    assert max(launch(2, switches_of_latte, depth, timeout=200)) <= 2 * depth - 1
-
-
 # -- it stays the user's module ---------------------------------------------------------------
 
 
@@ -235,28 +209,6 @@ def test_dropout_is_reproducible_and_leaves_generators_in_step() -> None:
     assert first == second
 
 
-def checkpointed() -> tuple[int, int]:
-    model, inputs = built("latte", 5, 9)
-    wanted = outputs_and_gradients(model, inputs)
-    dsp.parallelize(model, None, "auto", sample=inputs)
-    counters = dsp.counters()
-    counts = []
-    for _ in range(2):
-        counters.reset()
-        assert distance(outputs_and_gradients(model, inputs), wanted) < 1e-9
-        counts.append(sum(c.sent for c in counters))
-        model.train()
-        model.enable_gradient_checkpointing()
-    assert model.gradient_checkpointing
-    return counts[0], counts[1]
-
-
-def test_checkpointing_sends_nothing_again() -> None:
-    pytest.importorskip("diffusers")
-    for plain, recomputed in launch(2, checkpointed, timeout=120):
-        assert plain == recomputed
-
-
 # -- refusals ---------------------------------------------------------------------------------
 
 
@@ -300,16 +252,3 @@ def refusals() -> None:
 
 def test_refusals() -> None:
     launch(1, refusals, timeout=120)
-
-
-def short_axes() -> None:
-    model, inputs = built("stdit", 2, 3)
-    wanted = outputs_and_gradients(model, inputs)
-    dsp.parallelize(model, None, EXPLICIT["stdit"], sample=inputs)
-    assert distance(outputs_and_gradients(model, inputs), wanted) < 1e-9
-
-
-def test_axes_shorter_than_the_ranks_leave_some_without_work() -> None:
-    launch(4, short_axes, timeout=120)
-
-
