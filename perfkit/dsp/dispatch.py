@@ -98,8 +98,8 @@ class Run:
 
     # -- checkpointing -----------------------------------------------------------------------
     #
-    # What a checkpointed block received from other ranks is kept when it first runs, so that its
-    # recomputation in the backward pass sends nothing.
+    # What a checkpointed block received from other ranks is kept when it first runs, for its
+    # recomputation in the backward pass not to send it again.
 
     def key(self) -> Key:
         """Which conversion this is: the place in the model, and which one of that call."""
