@@ -217,15 +217,14 @@ class Embed(TreeTransform):
                 values = here if values is None else values.union(here)
             assert values is not None
             bound = values.lexmin() if self.at == "first" else values.lexmax()
-            pieces: set[Affine] = set()
-            own = iterators[self.statement]
-
-            def collect(domain: isl.Set, value: isl.MultiAff) -> None:
-                pieces.add(affine_of(value.get_aff(0), own))
-
+            found: list[isl.MultiAff] = []  # read after the walk: errors do not pass through isl
             bound.as_pw_multi_aff().gist(poly.domains[self.statement]).coalesce().foreach_piece(
-                collect
+                lambda _, value: found.append(value)
             )
+            try:
+                pieces = {affine_of(v.get_aff(0), iterators[self.statement]) for v in found}
+            except ValueError:  # a fraction, where only multiples of something are reached
+                pieces = set()
         if len(pieces) != 1:
             raise TransformError(
                 f"{self}: the {self.at} iteration of {self.loop} is not one expression; "
