@@ -213,8 +213,12 @@ def _type_of(value: Any) -> tuple[Any, ...]:
 
 
 def _size_bucket(values: Sequence[Any]) -> int:
-    """Steps of 16 in the bytes of all arrays: about the distance between two cache levels."""
-    return (sum(getattr(v, "nbytes", 0) for v in values).bit_length() + 3) // 4
+    """Steps of 16 in the bytes of all arrays, about the distance between two cache levels.
+
+    Bucket 0 ends at 32 KiB: whatever fits the first level is alike.
+    """
+    bits = sum(getattr(v, "nbytes", 0) for v in values).bit_length()
+    return (max(bits - 16, 0) + 3) // 4
 
 
 __all__ = ["Kernel", "compile_scop", "explain", "kernel", "optimize"]

@@ -176,6 +176,10 @@ def test_the_decorator_compiles_once_for_each_combination_of_types() -> None:
     assert decorated.__wrapped__ is scale and decorated.__name__ == "scale"
     first = decorated.specialize(np.ones((2, 2)), np.ones((2, 2)), factor=1.0)
     assert decorated.specialize(np.ones((9, 2)), np.ones((9, 2)), factor=3.0) is first
+    large = decorated.specialize(np.ones((900, 900)), np.ones((900, 900)), factor=3.0)
+    assert large is not first  # chosen for its size, good for any
+    large(np.ones((3, 5)), b := np.ones((3, 5)), factor=2.0)
+    np.testing.assert_array_equal(b, np.full((3, 5), 3.0))
 
 
 def test_the_decorator_takes_options() -> None:
