@@ -24,6 +24,7 @@ from perfkit.cost.device import Device
 from perfkit.cost.model import Model
 from perfkit.cost.model_boosted import Boosted
 from perfkit.cost.model_tree import TreeTransformer
+from perfkit.errors import PerfkitError
 from perfkit.learn import dataset
 from perfkit.learn.examples import Group, groups, select
 from perfkit.learn.metrics import METRICS, evaluate
@@ -125,9 +126,12 @@ def main() -> None:
     parser.add_argument("--json", type=Path, metavar="FILE")
     parser.add_argument("--threads", type=int, default=2)
     args = parser.parse_args()
-    shipped = model.load(args.weights)
+    try:
+        shipped, rows_of = model.load(args.weights), dataset.load(args.folder)
+    except PerfkitError as error:
+        parser.exit(1, f"bench.cost_model: {error}\n")
     device = Device.of(Machine.detect(), args.threads)
-    found = groups(dataset.load(args.folder), device, 2)
+    found = groups(rows_of, device, 2)
     rows = table(found, shipped, args.looper_epochs)
     print(show(rows, {s: len(select(found, s)) for s in SPLITS}))
     if args.curve:

@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 from perfkit import config
+from perfkit.errors import DatasetError
 from perfkit.learn import dataset
 from perfkit.learn.gather import Gatherer, Progress
 from perfkit.learn.prepare import Options
@@ -50,6 +51,8 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _build(args: argparse.Namespace) -> int:
+    if not 0 < args.hours < float("inf") or args.variants < 1:
+        raise DatasetError("dataset build: --hours must be positive and --variants at least 1")
     settings = config.current()
     options = Options(args.out, args.seed, args.variants, settings.threads)
     gatherer = Gatherer(options, settings, _tell)

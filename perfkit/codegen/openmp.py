@@ -50,8 +50,8 @@ class Options:
 class Generated:
     """C text: ``prelude`` belongs at file scope, ``body`` into a function.
 
-    ``locals`` are the arrays that the body declares on the heap; it jumps to nothing: when an
-    allocation fails it runs ``on_failure``.
+    The body jumps to nothing: when there is no memory for its local arrays it runs ``on_failure``,
+    before anything was written.
     """
 
     prelude: str

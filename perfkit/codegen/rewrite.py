@@ -28,6 +28,7 @@ PREFIX = "perfkit_"
 ON_FAILURE = "break;"
 """What a generator must write where memory is missing, before anything was written."""
 
+_COMMENT = re.compile(r"/\*.*?\*/", re.DOTALL)
 _WORD = re.compile(r"[A-Za-z_]\w*")
 _DEFINED = re.compile(
     r"(?:static inline [\w ]*?[\w\*]\s*\**(\w+)\(|typedef [^;]*?\b(\w+) __attribute)"
@@ -132,7 +133,7 @@ class _Block:
         self.tests = [] if assume else self.conditions()
         heap = any(a.local and a.rank for a in self.scop.arrays) and TAKE in r.body
         self.fallback = bool(self.tests) or heap
-        self.used = frozenset(_WORD.findall(r.body))
+        self.used = frozenset(_WORD.findall(_COMMENT.sub("", r.body)))
 
     def lines(self) -> list[str]:
         pad = self.indent()
@@ -210,7 +211,17 @@ class _Block:
             lines.append(f"{element} *const {PREFIX}{array.name} = ({element} *){array.name};")
         if self.fallback:
             lines.append(f"int {PREFIX}done = 0;")
-        return lines
+        return lines + [f"(void){name};" for name in self.idle_variables()]
+
+    def idle_variables(self) -> list[str]:
+        """Variables of the function that only the original loops used, as temporaries."""
+        before = self.region.scop
+        if before is None:
+            return []
+        return [
+            a.name for a in before.arrays
+            if not a.rank and not a.local and a.name not in self.used
+        ]  # fmt: skip
 
     def needed_sizes(self) -> list[tuple[str, str]]:
         return [s for s in self.region.sizes if s[0] in self.scop.parameters]

@@ -309,3 +309,21 @@ class TestWriting:
         assert not is_generated(tmp_path / "a.c") and not is_generated(tmp_path / "none.c")
         (tmp_path / "a.c").write_text(MARK)
         assert is_generated(tmp_path / "a.c")
+
+
+def test_a_temporary_of_the_function_that_the_new_body_does_not_use(tmp_path: Path) -> None:
+    """It is still declared outside of the region, and comments do not count as uses."""
+    source = """
+void f(int n, double x[n], double y[n])
+{
+  double t;
+#pragma scop
+  for (int i = 0; i < n; i++) {
+    t = x[i];
+    y[i] = t;
+  }
+#pragma endscop
+}
+"""
+    body = "/* t = x[i] */\nfor (int64_t i = 0; i <= n - 1; ++i)\n  y[i] = x[i];\n"
+    build(tmp_path, replaced(parsed(tmp_path, source), assume=True, body=body), "f")
