@@ -11,7 +11,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import torch
+try:
+    import torch
+except ModuleNotFoundError:
+    sys.exit("bench.attention needs torch: pip install '.[torch]'")
 
 import perfkit
 from bench.attention import alone, fused
