@@ -23,6 +23,7 @@ from perfkit.frontends.c_types import (
     refuse,
     walk,
 )
+from perfkit.frontends.names import data_in
 from perfkit.frontends.syntax import (
     Assign,
     Block,
@@ -156,10 +157,12 @@ def shape_of(
             return Shaped((outer, *found.rows), found.indices)
         for r in references:
             if surveyor.cases(r.element.indices[0], r.path) is None:
+                data = data_in(r.element.indices[0])
                 raise UnsupportedError(
                     r.location,
                     f"subscript of {array.name}",
-                    "is not affine, and the accesses do not agree on a shape with rows",
+                    f"is not affine: it depends on data ({data}[...])" if data
+                    else "is not affine, and the accesses do not agree on a shape with rows",
                 )
     missing = [k for k, e in enumerate(extents) if e is None]
     if missing and missing != [0]:

@@ -20,6 +20,7 @@ from perfkit.frontends.c_types import (
     smallest,
 )
 from perfkit.frontends.c_values import COMPARISONS, ValueReader
+from perfkit.frontends.names import data_in
 from perfkit.frontends.syntax import (
     Assign,
     Block,
@@ -226,6 +227,10 @@ class StatementReader(ValueReader):
             first = cast(first, dtype)
             self.exact(first, node)
             last = self._last(node, node.cond, variable, dtype, first, step)
+            array = data_in(first) or data_in(last)
+            if array is not None:
+                why = f"its range is not affine: it depends on data ({array}[...])"
+                raise refuse(node, f"loop over {variable}", why)
             self.path = (*path, Header(variable, first, last, step))
             self.active = (*active, symbol)
             body = (*self.block(node.stmt), *self.statements(extra_steps))

@@ -55,6 +55,17 @@ def declared_in(body: Iterable[Stmt]) -> frozenset[str]:
     return frozenset(found)
 
 
+def data_in(value: Value) -> str | None:
+    """An array that the value is loaded from, if any: such a value is not affine."""
+    match value:
+        case Element(array=array):
+            return array
+        case Operation(args=args):
+            return next((found for found in map(data_in, args) if found is not None), None)
+        case _:
+            return None
+
+
 def names_in(value: Value) -> frozenset[str]:
     match value:
         case Name(name=name):

@@ -16,7 +16,7 @@ struct point { double x; double w[9]; };
 double user(double x);
 double sin(double x) { return x; }
 void f(int n, double A[n][n], double *x, double **rows, struct point *p, volatile int *v,
-       _Complex double *z, long double *q)
+       _Complex double *z, long double *q, const int *row)
 {
   int i, j;
 #pragma scop
@@ -56,6 +56,10 @@ REFUSALS = {
         "for: its step is not a constant added to the loop variable",
     "for (i = 0; i < n; i += n) x[i] = 2;":
         "for: its step is not a constant added to the loop variable",
+    "for (i = 0; i < n; i++) for (j = row[i]; j < row[i + 1]; j++) x[j] = 2;":
+        "loop over j: its range is not affine: it depends on data (row[...])",
+    "for (i = 0; i < n; i++) x[row[i]] = 2;":
+        "subscript of x: is not affine: it depends on data (row[...])",
     "for (i = 0; i < n;) x[i] = 2;": "for: has no step; write i++, i += 2 or the like",
     "for (i = 0; i < n; i--) x[i] = 2;": "for: i moves away from its bound",
     "for (i = 0; i != n; i += 2) x[i] = 2;":
