@@ -19,8 +19,10 @@ from bench.polybench.results import Result, Row
 from perfkit.runtime import measure
 
 MINIMUM_ROUNDS = 3
-# Only a candidate that takes longer than this may be left out for being far slower than the best.
+# A peer that takes more seconds than this, and this many times the best, is not run again: the
+# seconds of its first run are its result.
 STOP_ABOVE = 1.0
+FAR = 3.0
 # Ratios to the original that are worth all rounds, so that "not slower" can be said or refused.
 CLOSE = (0.85, 1.2)
 # The tolerance grows to what the original itself needs under other flags, but not beyond this.
@@ -98,19 +100,18 @@ class Reference:
         return worst
 
 
+def far(first_seconds: Mapping[str, float]) -> frozenset[str]:
+    """The peers that need no more runs, being far slower than the best; never ours or gcc."""
+    limit = max(STOP_ABOVE, FAR * min(first_seconds.values(), default=0.0))
+    return frozenset(n for n, s in first_seconds.items() if s > limit) - {ORIGINAL, OURS}
+
+
 def rounds_for(budget: float, first_seconds: Mapping[str, float], most: int) -> int:
     """How many rounds fit into the budget: at least :data:`MINIMUM_ROUNDS`, at most ``most``."""
-    best = min(first_seconds.values())
-    once, each = 0.0, 0.0
-    for name, seconds in first_seconds.items():
-        far = seconds > max(STOP_ABOVE, measure.STOP_RATIO * best)
-        if far and name not in (ORIGINAL, OURS):
-            once += seconds
-        else:
-            each += seconds if seconds > 0.5 else 2 * seconds
     if budget <= 0:
         return most
-    return max(min(MINIMUM_ROUNDS, most), min(most, int((budget - once) / max(each, 1e-9))))
+    each = sum(s if s > 0.5 else 2 * s for s in first_seconds.values())
+    return max(min(MINIMUM_ROUNDS, most), min(most, int(budget / max(each, 1e-9))))
 
 
 class Measurement:
@@ -222,8 +223,10 @@ class Measurement:
 
     def _time(self, reference: Reference) -> None:
         results = self.row.results
-        names = list(self.workers)
-        first = {name: results[name].first_seconds or 0.0 for name in names}
+        first = {name: results[name].first_seconds or 0.0 for name in self.workers}
+        for name in far(first):
+            results[name].seconds, results[name].stopped = [first.pop(name)], True
+        names = list(first)
         self.row.rounds = rounds_for(self.options.budget, first, self.options.rounds)
         self.say(f"timing {len(names)} candidates in {self.row.rounds} rounds")
         with measure.machine_lock():
@@ -248,20 +251,13 @@ class Measurement:
 
             return once
 
-        # A short call's first samples say little on a busy machine, and leaving it in costs little.
-        keep = [i for i, name in enumerate(names) if not self._may_be_left_out(name)]
         samples = measure.interleaved(
-            [candidate(name) for name in names], rounds, warmup=0, keep=keep
+            [candidate(name) for name in names], rounds, warmup=0, keep=range(len(names))
         )
         for name, taken in zip(names, samples, strict=True):
             result = self.row.results[name]
             result.seconds += taken.seconds
-            result.stopped = result.stopped or taken.stopped
             result.error = taken.error
-
-    def _may_be_left_out(self, name: str) -> bool:
-        first = self.row.results[name].first_seconds or 0.0
-        return name not in (ORIGINAL, OURS) and first > STOP_ABOVE
 
     def _is_close(self) -> bool:
         original, ours = self.row.results[ORIGINAL], self.row.results[OURS]

@@ -39,7 +39,7 @@ class Result:
     error: str = ""
     wrong: bool = False
     difference: float | None = None
-    stopped: bool = False  # left out of later rounds, being far slower than the best
+    stopped: bool = False  # run once only, being far slower than the best
     first_seconds: float | None = None  # the untimed, cold call whose outputs were checked
     settle_seconds: float = 0.0  # longest wait for its threads to go to sleep
     facts: dict[str, Any] = field(default_factory=dict)

@@ -162,7 +162,7 @@ def details(run: Run) -> list[str]:
                     str(len(result.seconds)),
                     shown,
                     times(ratio(original, result if result.usable else None)),
-                    error or ("left out, far slower than the best" if result.stopped else ""),
+                    error or ("run once, far slower than the best" if result.stopped else ""),
                 ]
             )
     return aligned(lines, left=(0, 1, 8))

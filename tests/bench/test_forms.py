@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from bench.polybench import forms, prange
-from bench.polybench.measure_round import difference, rounds_for
+from bench.polybench.measure_round import difference, far, rounds_for
 from bench.polybench.registry import Program, programs
 
 PROGRAMS = programs()
@@ -144,7 +144,10 @@ def test_rounds_for() -> None:
     assert rounds_for(1.0, {"gcc": 8.0}, 11) == 3
     assert rounds_for(1.0, {"gcc": 8.0}, 2) == 2
     assert rounds_for(0.0, {"gcc": 100.0}, 11) == 11
-    # One that is left out after its first round does not lower the others' rounds.
-    assert rounds_for(60.0, {"gcc": 1.0, "perfkit": 0.9, "blas": 30.0}, 11) == 11
-    # A short one never is.
-    assert rounds_for(1.0, {"gcc": 0.001, "blas": 0.05}, 11) == 9
+
+
+def test_far_slower_peers_are_run_once() -> None:
+    assert far({"gcc": 9.0, "perfkit": 5.0, "numba": 1.1, "blas": 3.4}) == {"blas"}
+    assert far({"gcc": 0.001, "blas": 0.9}) == frozenset()  # short runs cost little
+    assert far({}) == frozenset()
+
