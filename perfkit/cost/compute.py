@@ -103,7 +103,7 @@ def operations(value: Expr, write: Access) -> Operations:
             case Binary(op="mul", dtype=dtype) if dtype in FLOATS:
                 muls += 1
             case Binary(op="div", dtype=dtype) if dtype in FLOATS:
-                dear += _SCALAR_CYCLES["div"]
+                dear += _SCALAR_CYCLES["div"] * (0.6 if ITEMSIZE[dtype] < 8 else 1.0)
             case Binary(op="tdiv" | "tmod" | "floordiv" | "mod"):
                 dear, plain = dear + _INTEGER_DIVISION, False
             case Unary(op="neg") if e.dtype in FLOATS:
@@ -271,7 +271,8 @@ class Compute:
         first = max(body, key=lambda p: p.instances)
         shape = self.shapes[first.name]
         side = (shape.lanes if shape.full > 0.5 else 1) * prod(shape.factors)
-        busy += most / side * (1.0 if first.path else 0.0)  # counting and jumping
+        if first.path:  # counting and jumping
+            busy += most / side / prod(t.mean for t in first.trips[first.inner + 1 :])
         return max(busy, waiting, passed)
 
     def _throughput(self, placed: Placed, shape: Shape, lanes: int) -> float:
@@ -345,7 +346,7 @@ class Compute:
         """Cycles for entering a loop and counting, its body apart."""
         users = [self.by_name[s] for s in self.inside[name]]
         entries = steps = 0.0
-        inner = True
+        inner = unrolled = True
         for placed in users:
             k = _index(placed, name)
             shape = self.shapes[placed.name]
@@ -357,7 +358,10 @@ class Compute:
             outside = 1.0 + (outside - 1.0) * shape.full
             entries = max(entries, placed.entered(k) / outside)
             steps = max(steps, placed.trips[k].total / outside / shape.factors[k])
-            inner = inner and k + 1 == len(placed.path)
+            inner = inner and k >= placed.inner
+            unrolled = unrolled and k > placed.inner
+        if unrolled:
+            return 0.0
         return entries * LOOP_ENTRY + (0.0 if inner else steps * LOOP_STEP)
 
 

@@ -14,6 +14,9 @@ from perfkit.ir.tree import Loop, Node, enclosing, statements
 
 NO_TRIP = Trip(1.0, 1.0)
 
+UNROLLED = 8
+"""Compilers unroll an innermost loop completely when it always runs so many times or fewer."""
+
 
 @dataclass(frozen=True, slots=True)
 class Move:
@@ -69,6 +72,21 @@ class Placed:
     @property
     def write(self) -> Move:
         return self.moves[0]
+
+    @property
+    def inner(self) -> int:
+        """The position of the innermost loop that remains one; -1 without any."""
+        last = len(self.path) - 1
+        while last > 0 and self._is_unrolled(last):
+            last -= 1
+        return last
+
+    def _is_unrolled(self, k: int) -> bool:
+        """Whether loop k runs from one constant to another, and shortly."""
+        walked = self.path[k].expression(self.name).names()
+        bounds = [c for p in self.statement.domain.pieces for c in p if c.expr.names() & walked]
+        fixed = all(len(c.expr.names()) == 1 and not c.expr.divs for c in bounds)
+        return len(walked) == 1 and fixed and self.trips[k].mean <= UNROLLED
 
     @property
     def parallel(self) -> int | None:

@@ -164,15 +164,14 @@ class Traffic:
         return group.lines[k] * CACHE_LINE * times * (2.0 if group.written else 1.0)
 
     def _dearness(self, group: Group, level: Level) -> float:
-        last = len(group.owner.path) - 1
-        move = group.move
+        last, move = group.owner.inner, group.move
         if move.is_invariant(last) or move.stride(last) < 4 * CACHE_LINE:
             return 1.0
         return level.scattered
 
     def tlb_cycles(self, placed: Placed) -> float:
         """Cycles lost on pages: accesses that take a new page at every step of the inner loop."""
-        last = len(placed.path) - 1
+        last = placed.inner
         if last < 0 or placed.trips[last].mean <= self.device.tlb_entries:
             return 0.0
         found = 0.0
