@@ -5,7 +5,8 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, Literal, overload
 
 import numpy as np
 
@@ -13,12 +14,16 @@ from perfkit import config, log
 from perfkit.analysis.bounds import bounds_check
 from perfkit.analysis.dependences import Analysis
 from perfkit.codegen.check import check_kernel, example_sizes
-from perfkit.errors import BudgetExceeded
+from perfkit.codegen.triton import assemble
+from perfkit.errors import BudgetExceeded, SettingError
 from perfkit.frontends.python import from_function
 from perfkit.ir.scop import Scop
 from perfkit.runtime.arguments import as_array
 from perfkit.runtime.kernel import Kernel
 from perfkit.runtime.signature import Signature
+from perfkit.runtime.tensors import HALF
+from perfkit.runtime.triton_kernel import TritonKernel
+from perfkit.runtime.triton_module import TritonSource
 from perfkit.schedule import seeds
 from perfkit.schedule.seeds import Seed
 from perfkit.schedule.state import State
@@ -26,25 +31,48 @@ from perfkit.search.candidates import candidates
 from perfkit.search.choose import Choice, choose, measured
 from perfkit.search.compiled import Builder
 from perfkit.search.explain import explain_choice
+from perfkit.search.gpu import choose_gpu
+
+TARGETS = ("cpu", "triton")
+
+
+@overload
+def optimize(
+    function: Callable[..., Any], *args: Any, target: Literal["cpu"] = ..., schedule: str = ...,
+    fp: str | None = ..., measure: int = ..., check: bool | None = ..., threads: int | None = ...,
+    **keywords: Any,
+) -> Kernel: ...  # fmt: skip
+
+
+@overload
+def optimize(
+    function: Callable[..., Any], *args: Any, target: Literal["triton"], schedule: str = ...,
+    fp: str | None = ..., measure: int = ..., check: bool | None = ..., threads: int | None = ...,
+    **keywords: Any,
+) -> TritonKernel: ...  # fmt: skip
 
 
 def optimize(
     function: Callable[..., Any],
     *args: Any,
+    target: str = "cpu",
     schedule: str = "auto",
     fp: str | None = None,
     measure: int = 0,
     check: bool | None = None,
     threads: int | None = None,
     **keywords: Any,
-) -> Kernel:
+) -> Kernel | TritonKernel:
     """Compile a loop function for arguments like these.
 
     Args:
         function: plain loops over arrays (see the README for the subset).
         args, keywords: an example call. Their types and ranks are compiled in, their sizes are
             not. They are only written when ``measure`` runs on copies of them; never themselves.
-        schedule: "auto", "original", "parallel", "pluto", or the text of a script.
+        target: "cpu" for OpenMP C; "triton" for Triton kernels, called with torch CUDA tensors or
+            CuPy arrays (see :class:`TritonKernel`). No GPU is needed to make them.
+        schedule: "auto", "original", "parallel" and "pluto" (both for CPUs), or the text of a
+            script.
         fp: "strict" keeps the order of every floating-point sum, "reassociate" may change it.
         measure: how many of the best-looking candidates to run; the fastest is kept, the original
             order included. 0 measures nothing.
@@ -58,6 +86,7 @@ def optimize(
         UnsupportedError: the function is outside the affine class (file, line, construct).
         ScheduleError: a given script does not fit or is not legal.
         CompilerNotFound: there is no C compiler.
+        SettingError: ``target`` is unknown, or cannot do what is asked.
     """
     settings = config.current()
     settings = replace(
@@ -66,10 +95,50 @@ def optimize(
         check=settings.check if check is None else check,
         threads=settings.threads if threads is None else threads,
     )
+    if target not in TARGETS:
+        raise SettingError(f"target {target!r} is none of {', '.join(TARGETS)}")
+    if target == "triton":
+        args = tuple(map(_widened, args))
+        keywords = {n: _widened(v) for n, v in keywords.items()}
     scop, signature = from_function(function, *args, **keywords)
+    example = (args, keywords)
+    if target == "triton":
+        if measure:
+            raise SettingError('target="triton" measures nothing yet: leave out measure')
+        return compile_triton(scop, signature, settings, schedule=schedule, example=example)
     return compile_scop(
-        scop, signature, settings, schedule=schedule, measure=measure, example=(args, keywords)
+        scop, signature, settings, schedule=schedule, measure=measure, example=example
     )
+
+
+def compile_triton(
+    scop: Scop,
+    signature: Signature,
+    settings: config.Settings,
+    *,
+    schedule: str = "auto",
+    example: tuple[tuple[Any, ...], Mapping[str, Any]] = ((), {}),
+) -> TritonKernel:
+    """The pipeline behind ``optimize(..., target="triton")``: analyse, map, generate, check."""
+    analysis = Analysis(settings.isl_max_operations)
+    sizes = _example_sizes(signature, *example)
+    choice = choose_gpu(State.start(scop, settings.fp), signature, analysis, schedule, sizes)
+    module = TritonSource(choice.part.name, assemble([choice.part]), choice.part.kernels)
+    kernel = TritonKernel(
+        signature, module, choice.seed.script, explain=choice.explain,
+        precondition=bounds_check(scop).problem,
+    )  # fmt: skip
+    if settings.check:
+        check_kernel(scop, signature, kernel.on_copies, example_sizes(signature, *example) or None)
+    return kernel
+
+
+def _widened(value: Any) -> Any:
+    """What half precision is computed in stands for it: only types and sizes are looked at."""
+    dtype, shape = getattr(value, "dtype", None), getattr(value, "shape", None)
+    if shape is not None and str(dtype).removeprefix("torch.") in HALF:
+        return SimpleNamespace(dtype="float32", shape=tuple(shape))
+    return value
 
 
 def compile_scop(
@@ -162,7 +231,7 @@ def _timed(
     return once
 
 
-def explain(kernel: Kernel) -> str:
+def explain(kernel: Kernel | TritonKernel) -> str:
     """Why a kernel looks as it does: the chosen script and what else was considered."""
     return kernel.explain()
 
@@ -185,12 +254,12 @@ class _Specialized:
         functools.update_wrapper(self, function)
         self._function = function
         self._options = dict(options)
-        self._kernels: dict[tuple[Any, ...], Kernel] = {}
+        self._kernels: dict[tuple[Any, ...], Kernel | TritonKernel] = {}
 
     def __call__(self, *args: Any, **keywords: Any) -> Any:
         return self.specialize(*args, **keywords)(*args, **keywords)
 
-    def specialize(self, *args: Any, **keywords: Any) -> Kernel:
+    def specialize(self, *args: Any, **keywords: Any) -> Kernel | TritonKernel:
         """The kernel for arguments of these types and about this size, compiled on first use.
 
         It takes any size; for much larger or smaller arrays another schedule may be better.
@@ -221,4 +290,6 @@ def _size_bucket(values: Sequence[Any]) -> int:
     return (max(bits - 16, 0) + 3) // 4
 
 
-__all__ = ["Kernel", "compile_scop", "explain", "kernel", "optimize"]
+__all__ = [
+    "Kernel", "TritonKernel", "compile_scop", "compile_triton", "explain", "kernel", "optimize",
+]  # fmt: skip

@@ -20,19 +20,32 @@ from perfkit.codegen.rewrite import (
     rewrite,
     write_atomically,
 )
-from perfkit.errors import BudgetExceeded, PerfkitError, SettingError, SourceFileError
+from perfkit.codegen.triton import assemble
+from perfkit.errors import (
+    BudgetExceeded,
+    InternalError,
+    PerfkitError,
+    ScheduleError,
+    SettingError,
+    SourceFileError,
+    UnsupportedError,
+)
 from perfkit.frontends.c import CFile, CRegion, parse_file
 from perfkit.runtime.build import Toolchain
 from perfkit.runtime.machine import Machine
 from perfkit.search.choose import Choice
 from perfkit.search.explain import explain_choice
+from perfkit.search.gpu import GpuChoice
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of ``perfkit optimize``."""
     add = parser.add_argument
     add("file", metavar="FILE", type=Path, help="C file with #pragma scop ... #pragma endscop")
-    add("-o", dest="output", metavar="OUT", type=Path, help="default: NAME.opt.c here")
+    add("-o", dest="output", metavar="OUT", type=Path,
+        help="default: NAME.opt.c here, NAME_triton.py for Triton")  # fmt: skip
+    add("--target", choices=("cpu", "triton"), default="cpu",
+        help="OpenMP C in place of the loops, or a Python module of Triton kernels")  # fmt: skip
     add("-I", dest="include", metavar="DIR", action="append", default=[], help="as for cc")
     add("-D", dest="defines", metavar="NAME[=VALUE]", action="append", default=[], help="as for cc")
     add("-U", dest="undefines", metavar="NAME", action="append", default=[], help="as for cc")
@@ -82,6 +95,8 @@ def run(args: argparse.Namespace, optimizer: Optimizer = cli_schedule.optimize_s
             f"{path}: is Python; decorate the function with @perfkit.kernel instead"
         )
     settings = config.current()
+    if args.target == "triton":
+        _refuse_for_triton(args)
     request = Request(
         args.schedule, args.fp or settings.fp, args.measure, args.check or settings.check,
         _sizes(args.sizes),
@@ -97,6 +112,8 @@ def run(args: argparse.Namespace, optimizer: Optimizer = cli_schedule.optimize_s
     )
     if not file.regions:
         _complain(f"{path}: no #pragma scop is compiled in this file; nothing to do")
+    if args.target == "triton":
+        return _write_triton(args, output, file, request, settings)
     simd = Machine.detect().simd_bytes or 16
     outcomes: list[_Outcome] = []
     replacements: list[Replacement] = []
@@ -116,6 +133,44 @@ def run(args: argparse.Namespace, optimizer: Optimizer = cli_schedule.optimize_s
         return 1
     write_atomically(output, rewrite(file, replacements, assume=args.assume), path)
     _report(args, output, outcomes)
+    return 0
+
+
+def _refuse_for_triton(args: argparse.Namespace) -> None:
+    for option in ("measure", "check", "assume", "in_place", "report"):
+        if getattr(args, option):
+            name = option.replace("_", "-")
+            raise SettingError(f"--{name} is for --target cpu: leave it out for Triton")
+    if args.schedule in ("parallel", "pluto"):
+        raise SettingError(f"--schedule {args.schedule} is for --target cpu: use auto or a script")
+
+
+def _write_triton(
+    args: argparse.Namespace, output: Path, file: CFile, request: Request,
+    settings: config.Settings,
+) -> int:  # fmt: skip
+    """One Python module with the kernels of every region; 1 when nothing could be written."""
+    choices: list[GpuChoice] = []
+    refused = 0
+    for region in file.regions:
+        try:
+            if region.scop is None:
+                raise region.error or InternalError(f"{region.location}: no program, no reason")
+            choices.append(cli_schedule.map_scop(region.scop, request, settings))
+        except (BudgetExceeded, ScheduleError, UnsupportedError) as error:
+            refused += 1
+            message = str(error)
+            where = "" if message.startswith(str(file.path)) else f"{region.location}: region: "
+            _complain(where + message)
+        else:
+            _say(f"{region.location}: {region.name}: mapped by {choices[-1].seed.name}")
+            if args.explain:
+                _say(choices[-1].explain())
+    if not choices or (refused and args.strict):
+        _complain(f"{file.path}: nothing was written")
+        return 1
+    write_atomically(output, assemble([c.part for c in choices]))
+    _say(f"wrote {shlex.quote(str(output))}")
     return 0
 
 
@@ -189,9 +244,11 @@ def _output(args: argparse.Namespace, path: Path) -> Path:
         if args.output is not None:
             raise SettingError("--in-place and -o exclude each other")
         return path
-    output: Path = args.output or Path(f"{path.stem}.opt{path.suffix}")
+    triton = args.target == "triton"
+    default = f"{path.stem}_triton.py" if triton else f"{path.stem}.opt{path.suffix}"
+    output: Path = args.output or Path(default)
     if output.is_dir():
-        output = output / f"{path.stem}.opt{path.suffix}"
+        output = output / default
     if output.exists() and path.exists() and output.samefile(path):
         raise SettingError(f"{output}: is the input; use --in-place to replace it")
     if output.exists() and not args.force and not is_generated(output):

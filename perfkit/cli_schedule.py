@@ -24,6 +24,7 @@ from perfkit.schedule.state import State
 from perfkit.search.candidates import candidates
 from perfkit.search.choose import NAMED, Choice, choose, measured
 from perfkit.search.compiled import Builder
+from perfkit.search.gpu import GpuChoice, choose_gpu
 
 CHECK_EXTENTS = (17, 23, 19, 29, 13, 21)
 """Sizes for ``--check`` when nothing else is known: small, unequal, no multiples of vectors."""
@@ -69,6 +70,38 @@ def optimize_scop(scop: Scop, request: Request, settings: config.Settings) -> Ch
     if request.check:
         Trial(scop, check_sizes(scop, request.sizes), builder).check(choice.seed, original(state))
     return choice
+
+
+def map_scop(scop: Scop, request: Request, settings: config.Settings) -> GpuChoice:
+    """The mapping to a GPU that the request asks for, and its code.
+
+    Raises:
+        ScheduleError: a script that does not fit or is not legal; no mapping has Triton code.
+        BudgetExceeded: isl used more operations than allowed.
+    """
+    text = request.schedule
+    if text not in NAMED:
+        text = read_script(text)
+    analysis = Analysis(max_operations=settings.isl_max_operations)
+    return choose_gpu(
+        State.start(scop, request.fp), _symbolic(scop), analysis, text,
+        _likely_sizes(scop, request.sizes),
+    )  # fmt: skip
+
+
+def _symbolic(scop: Scop) -> Signature:
+    """A region's sizes, scalars and arrays, in this order, as a launcher takes them.
+
+    An extent that is not a plain size is left at 0: the launcher checks it by the SCoP's.
+    """
+    parameters = [Parameter(n, "size", "int64") for n in scop.parameters]
+    parameters += [Parameter(s.name, "scalar", s.dtype) for s in scop.scalars]
+    for a in scop.arrays:
+        if not a.local:
+            shape = tuple(str(e) if str(e) in scop.parameters else 0 for e in a.shape)
+            written = a.name in scop.written
+            parameters.append(Parameter(a.name, "array", a.dtype, a.rank, shape, written))
+    return Signature(scop.name, tuple(parameters), scop.parameters)
 
 
 def read_script(path: str) -> str:
@@ -214,4 +247,4 @@ def _largest(scop: Scop, name: str) -> int | None:
     return max(bounds, default=None)
 
 
-__all__ = ["Choice", "Optimizer", "Request", "Trial", "generate", "optimize_scop"]
+__all__ = ["Choice", "Optimizer", "Request", "Trial", "generate", "map_scop", "optimize_scop"]

@@ -122,6 +122,10 @@ class LoadError(BuildError):
     """A built shared object could not be loaded, or lacks the expected function."""
 
 
+class GpuMissing(BuildError):
+    """Triton, torch, or a GPU that a Triton kernel needs is missing; the message says which."""
+
+
 class CacheError(PerfkitError):
     """Neither the kernel cache nor a temporary folder can be written."""
 

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from perfkit.codegen.csource import insertion_point
 from perfkit.codegen.memory import TAKE
+from perfkit.codegen.triton_text import GENERATED
 from perfkit.errors import SourceFileError
 from perfkit.frontends.c import CArray, CFile, CRegion
 from perfkit.ir.affine import Affine, Constraint, Domain
@@ -88,9 +89,10 @@ def rewrite(file: CFile, replacements: Sequence[Replacement], *, assume: bool = 
 
 
 def is_generated(path: Path) -> bool:
-    """Whether perfkit wrote the file."""
+    """Whether perfkit wrote the file, C or Python."""
     try:
-        return MARK.encode() in path.read_bytes()
+        text = path.read_bytes()
+        return MARK.encode() in text or GENERATED.encode() in text.partition(b"\n")[0]
     except OSError:
         return False
 

@@ -8,13 +8,13 @@ from perfkit.analysis.dependences import Dependences
 from perfkit.codegen import triton_text as text
 from perfkit.codegen.nodes import Bound, map_bound
 from perfkit.codegen.triton_kernel import Kernel
-from perfkit.codegen.triton_plan import HostLoop, HostNode, Launch, launches
 from perfkit.codegen.triton_space import Sets, Space, loop_bounds
 from perfkit.ir.affine import Affine
 from perfkit.ir.isl import Polyhedra
 from perfkit.ir.scop import Array, Scop
 from perfkit.ir.tree import Node
-from perfkit.runtime.signature import Signature
+from perfkit.runtime.signature import Parameter, Signature
+from perfkit.schedule.launches import HostLoop, HostNode, Launch, launches
 
 
 class Host:
@@ -33,7 +33,8 @@ class Host:
         """The text of the launcher, named like the signature."""
         formals = ", ".join(text.safe(p.name) for p in self.signature.inputs)
         lines = [f"def {text.safe(self.signature.name)}({formals}):"]
-        lines.append(f'    """Run {self.signature} in place, on the current stream."""')
+        lines.append('    """In place, on the current stream. Arguments:')
+        lines += ["", *(f"    {line}" for line in self._documented()), '    """']
         lines += [f"    {line}" for line in self._prologue()]
         for node in nodes:
             lines += [f"    {line}" for line in self._node(node)]
@@ -45,6 +46,17 @@ class Host:
             lines.append("    return None")
         return "\n".join(lines) + "\n"
 
+    def _documented(self) -> Iterator[str]:
+        """One line per argument: ``A[n, m + 1]: float64, written``."""
+        for p in self.signature.inputs:
+            written = ", written" if p.written else ""
+            yield f"{text.safe(p.name)}{_extents(self._shape(p))}: {p.dtype}{written}"
+
+    def _shape(self, p: Parameter) -> tuple[str, ...]:
+        if p.kind != "array":
+            return ()
+        return tuple(text.affine(e, host=True) for e in self.scop.array(p.name).shape)
+
     # -- before the first launch -----------------------------------------------------------------
 
     def _prologue(self) -> Iterator[str]:
@@ -55,6 +67,7 @@ class Host:
                 if isinstance(symbol, str) and symbol not in known:
                     known.add(symbol)
                     yield f"{text.safe(symbol)} = {text.safe(p.name)}.shape[{k}]"
+        yield from self._checks()
         touched = {a.name for k in self.kernels.values() for a in k.spec.arguments}
         given = [p for p in self.signature.inputs if p.kind == "array"]
         results = {p.name for p in self.signature.parameters if p.kind == "result"}
@@ -73,6 +86,22 @@ class Host:
             yield f"INDEX = tl.int32 if {largest} < 2**31 else tl.int64"
         else:
             yield "INDEX = tl.int32"
+
+    def _checks(self) -> Iterator[str]:
+        """Refuse arguments that the kernels would misread."""
+        for p in self.signature.inputs:
+            if p.kind == "array":
+                name, shape = text.safe(p.name), self._shape(p)
+                extents = f"({', '.join(shape)}{',' if len(shape) == 1 else ''})"
+                yield f'expect("{name}", {name}, torch.{p.dtype}, {extents})'
+        known = [
+            tuple(c for c in piece if len(c.expr.terms) > 1 or c.expr.const or c.expr.divs)
+            for piece in self.scop.context.pieces
+        ]
+        if all(known):
+            cases = [" and ".join(text.constraint(c, host=True) for c in piece) for piece in known]
+            yield f"if not ({' or '.join(cases)}):"
+            yield f'    raise ValueError("{text.safe(self.signature.name)} is not for these sizes")'
 
     def _scratch(self, array: Array, device: str) -> str:
         dtype = f"torch.{array.dtype}"
@@ -117,6 +146,10 @@ class Host:
             return
         yield f"if {' and '.join(f'{c} > 0' for c in counts)}:"
         yield f"    {call}"
+
+
+def _extents(shape: tuple[str, ...]) -> str:
+    return f"[{', '.join(shape)}]" if shape else ""
 
 
 def host_bounds(

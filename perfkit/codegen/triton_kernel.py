@@ -19,6 +19,7 @@ from perfkit.codegen.triton_space import Placed, Space
 from perfkit.ir.affine import Affine
 from perfkit.ir.expr import ITEMSIZE, AffineValue, Load, loads, walk
 from perfkit.runtime.triton_module import Argument, KernelSpec
+from perfkit.schedule.gpu import default_warps
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,7 @@ class KernelWriter:
         return Kernel(spec, text, grid, comment)
 
     def _warps(self) -> int:
-        """As marked, or one for about 4 KiB of the largest tensor, at most 8."""
+        """As marked, or by the largest tensor."""
         marks = [loop.mark("warps") for loop in self.space.launch.grid]
         for mark in marks:
             if mark is not None:
@@ -87,7 +88,7 @@ class KernelWriter:
             extents = [self.space.sizes[x.name] for x in p.lanes if x.name not in axes.contracted]
             width = ITEMSIZE[self.space.scop.array(p.write.array).dtype]
             largest = max(largest, width * math.prod(extents))
-        return max(4 if self.has_dot else 1, min(8, largest // 4096))
+        return default_warps(largest, self.has_dot)
 
     def _arguments(self, grid: tuple[GridLoop, ...]) -> tuple[Argument, ...]:
         """What the text mentions: arrays, sizes, host loops, the grid, scalars."""
@@ -262,9 +263,10 @@ class _Product:
 
 
 def source_of(placed: Placed) -> str:
-    """A statement as the user wrote it, on one line."""
+    """A statement as the user wrote it, on one line of ASCII."""
     s = placed.statement
-    return " ".join(s.text.split()) if s.text else f"{s.write} = ..."
+    text = " ".join(s.text.split()) if s.text else f"{s.write} = ..."
+    return text.encode("ascii", "backslashreplace").decode()
 
 
 def _head(spec: KernelSpec) -> Iterator[str]:

@@ -17,7 +17,6 @@ import islpy as isl
 from perfkit.analysis.dependences import Dependences
 from perfkit.codegen.names import Names
 from perfkit.codegen.nodes import Bound, extreme
-from perfkit.codegen.triton_plan import Launch, lanes
 from perfkit.errors import TransformError
 from perfkit.ir import expr as ir
 from perfkit.ir.affine import Affine, Constraint, Domain, Piece
@@ -25,6 +24,7 @@ from perfkit.ir.isl import Polyhedra, affine_of, domain_of
 from perfkit.ir.scop import Scop, Statement
 from perfkit.ir.tree import Leaf, Loop, Node, Sequence, loops, statements
 from perfkit.schedule import legality
+from perfkit.schedule.launches import Launch, lanes
 
 _PARAM = isl.dim_type.param
 

@@ -116,4 +116,46 @@ class Device:
         )
 
 
-__all__ = ["Device", "Level"]
+@dataclass(frozen=True, slots=True)
+class Gpu:
+    """A GPU as the model of Triton kernels sees it; the defaults are an NVIDIA H200 (SXM).
+
+    Peak rates and sizes are those of NVIDIA's H200 datasheet and of the Hopper architecture
+    whitepaper (2022); latencies and the rate of the second-level cache follow published
+    micro-benchmarks of Hopper (W. Luo et al., *Benchmarking and dissecting the Nvidia Hopper GPU
+    architecture*, 2024). None was measured here.
+
+    Attributes:
+        processors: streaming multiprocessors.
+        hertz: cycles per second under load.
+        float32, float64: floating-point operations per second of all scalar units.
+        matrix32, matrix64: the same through ``tl.dot``; IEEE single precision has no tensor core.
+        memory_rate, cache_rate: bytes per second from memory, and from the second-level cache.
+        cache_bytes: capacity of that cache.
+        memory_latency, cache_latency: seconds of a load from there.
+        registers, threads, programs: limits of one multiprocessor (32-bit registers; resident).
+        warps: warps that keep one multiprocessor's units busy.
+        launch: seconds from one launch of a host loop to the next, Python's part included.
+        start: seconds from the launch of a kernel to its end when it does nothing.
+    """
+
+    processors: int = 132
+    hertz: float = 1.7e9
+    float32: float = 60e12
+    float64: float = 30e12
+    matrix32: float = 30e12
+    matrix64: float = 45e12
+    memory_rate: float = 4.0e12
+    cache_rate: float = 5.5e12
+    cache_bytes: int = 50 << 20
+    memory_latency: float = 480e-9
+    cache_latency: float = 160e-9
+    registers: int = 65536
+    threads: int = 2048
+    programs: int = 32
+    warps: int = 16
+    launch: float = 12e-6
+    start: float = 3e-6
+
+
+__all__ = ["Device", "Gpu", "Level"]

@@ -3,29 +3,18 @@
 from __future__ import annotations
 
 import ctypes
-import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from perfkit import _cpu, log
-from perfkit.errors import (
-    ArgumentCountError,
-    BoundsError,
-    CallError,
-    KernelFailure,
-    LayoutError,
-    LoadError,
-    OverlapError,
-    SizeError,
-)
+from perfkit.errors import CallError, KernelFailure, LayoutError, LoadError, OverlapError
 from perfkit.runtime import arguments, measure
+from perfkit.runtime.call import Precondition, named_sizes, ordered
 from perfkit.runtime.entry import Entry
-from perfkit.runtime.signature import Parameter, Signature
-
-Precondition = Callable[[Mapping[str, int]], str | None]
+from perfkit.runtime.signature import Signature
 
 # Distinct combinations of shapes a kernel remembers as checked before it starts over.
 REMEMBERED = 256
@@ -163,7 +152,7 @@ class Kernel:
             KernelFailure: the compiled code reported a failure.
         """
         if keywords or len(args) != len(self._inputs):
-            args = self._ordered(args, keywords)
+            args = ordered(self.signature, args, keywords)
         try:
             bound = self.bind(*args)
         except CallError as error:
@@ -185,7 +174,7 @@ class Kernel:
             CallError: as for a call.
         """
         if len(args) != len(self._inputs):
-            args = self._ordered(args, {})
+            args = ordered(self.signature, args, {})
         layout: list[Any] = []
         arrays: list[Any] = []
         pointers: list[int] = []
@@ -226,33 +215,17 @@ class Kernel:
 
     # --- checks ----------------------------------------------------------------------------
 
-    def _ordered(self, args: tuple[Any, ...], keywords: Mapping[str, Any]) -> tuple[Any, ...]:
-        kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
-        expected = inspect.Signature([inspect.Parameter(p.name, kind) for p in self._inputs])
-        try:
-            return expected.bind(*args, **keywords).args
-        except TypeError as error:
-            raise ArgumentCountError(f"{self.signature}: {error}") from None
-
     def _check(
         self, args: tuple[Any, ...], arrays: list[Any], key: tuple[Any, ...]
     ) -> tuple[Any, list[int], list[int]]:
         """All that depends only on the layouts and sizes in ``key``, which is remembered."""
-        sizes: dict[str, tuple[int, str]] = {}
-        remaining = iter(arrays)
-        for parameter, value in zip(self._inputs, args, strict=True):
-            if parameter.kind == "size":
-                number = arguments.size_value(value, parameter)
-                _agree(sizes, parameter.name, number, f"argument {parameter.name!r}")
-            elif parameter.kind == "array":
-                array = next(remaining)
-                arguments.check_layout(array, parameter, value)
-                _bind_shape(sizes, parameter, array.shape)
-        named = {name: sizes[name][0] for name in self.signature.sizes}
-        problem = self._precondition(named) if self._precondition else None
-        if problem:
-            shown = ", ".join(f"{name} = {size}" for name, size in named.items())
-            raise BoundsError(f"{self.signature.name} with {shown}: {problem}")
+        taken = (
+            (p, v) for p, v in zip(self._inputs, args, strict=True) if p.kind == "array"
+        )
+        for array, (parameter, value) in zip(arrays, taken, strict=True):
+            arguments.check_layout(array, parameter, value)
+        shapes = [array.shape for array in arrays]
+        named = named_sizes(self.signature, args, shapes, self._precondition)
         block = np.array(list(named.values()), dtype=np.int64)
         # Generated code gets the same block from every thread, so nobody may write to it.
         block.flags.writeable = False
@@ -301,21 +274,3 @@ class Kernel:
             log.get("kernel").warning(
                 "%s: running the original function instead: %s", self.signature.name, error
             )
-
-
-def _bind_shape(
-    sizes: dict[str, tuple[int, str]], parameter: Parameter, shape: tuple[int, ...]
-) -> None:
-    for axis, (dim, size) in enumerate(zip(parameter.shape, shape, strict=True)):
-        where = f"dimension {axis} of argument {parameter.name!r}"
-        if isinstance(dim, str):
-            _agree(sizes, dim, size, where)
-        elif dim != size:
-            raise SizeError(f"{where} is {size}, but the kernel was compiled for {dim}")
-
-
-def _agree(sizes: dict[str, tuple[int, str]], name: str, size: int, where: str) -> None:
-    """Bind a size, or refuse one that differs from the place that bound it first."""
-    known, first = sizes.setdefault(name, (size, where))
-    if known != size:
-        raise SizeError(f"size {name!r} is {known} by {first}, but {size} by {where}")

@@ -8,7 +8,7 @@ host, one launch after the other; the others run in order inside a program.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from perfkit.analysis.dependences import Analysis
@@ -20,6 +20,28 @@ MOST_GRID_LOOPS = 3
 LARGEST_BLOCK = 4096
 LARGEST_STAGES = 8
 WARPS = (1, 2, 4, 8, 16)
+
+
+def marked(tree: Node, steps: Iterable[TreeTransform]) -> Node:
+    """A tree with the marks of steps that :mod:`perfkit.schedule.gpu_mapping` chose, unproved."""
+    tree = tidy(tree)
+    for step in steps:
+        match step:
+            case MapGrid(loops=names):
+                for name in names:
+                    tree = _with_mark(tree, name, Mark("grid"))
+            case MapBlock(loop=name, size=size):
+                tree = _with_mark(tree, name, Mark("block", size))
+            case Stages(loop=name, count=count):
+                tree = _with_mark(tree, name, Mark("stages", count))
+            case Warps(loop=name, count=count):
+                tree = _with_mark(tree, name, Mark("warps", count))
+    return tree
+
+
+def default_warps(tile_bytes: float, has_dot: bool) -> int:
+    """Warps of a program whose largest tensor has so many bytes: one for about 4 KiB, at most 8."""
+    return max(4 if has_dot else 1, min(8, int(tile_bytes) // 4096))
 
 
 def _with_mark(tree: Node, name: str, mark: Mark) -> Node:
@@ -137,4 +159,6 @@ GPU_TRANSFORMS: Mapping[str, type[TreeTransform]] = {
     cls.__name__: cls for cls in (MapGrid, MapBlock, Stages, Warps)
 }
 
-__all__ = ["GPU_TRANSFORMS", "MapBlock", "MapGrid", "Stages", "Warps"]
+__all__ = [
+    "GPU_TRANSFORMS", "MapBlock", "MapGrid", "Stages", "Warps", "default_warps", "marked",
+]  # fmt: skip

@@ -1,29 +1,29 @@
-"""A mapping to the GPU for any program: parallel loops go to the grid, the rest keeps its order.
+"""Mappings to the GPU for any program: parallel loops go to the grid, the rest keeps its order.
 
-Orders are tried as they are and as isl's scheduler finds them without fusion, each also with its
-temporaries expanded and its statements split. The best is the one whose worst statement has the
-fewest loops left that must run one after the other; then fewer host loops, then fewer launches.
+Every order of :mod:`perfkit.schedule.gpu_orders` is mapped with blocks of several shapes
+(:func:`plans`), for a cost model to choose from. :func:`map_to_gpu` chooses by structure alone: the
+order whose worst statement has the fewest loops left that must run one after the other; then fewer
+host loops, then fewer launches.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from perfkit import log
 from perfkit.analysis.dependences import Analysis
-from perfkit.errors import BudgetExceeded, ScheduleError
+from perfkit.ir import tree as ir_tree
 from perfkit.ir.expr import ITEMSIZE, Expr, loads
-from perfkit.ir.scop import Statement
-from perfkit.ir.tree import Leaf, Loop, Node, Sequence, enclosing, loops, statements
-from perfkit.schedule import legality, pluto, seeds
-from perfkit.schedule.gpu import MOST_GRID_LOOPS, MapBlock, MapGrid
+from perfkit.ir.scop import Scop, Statement
+from perfkit.ir.tree import Leaf, Loop, Node, enclosing, loops, statements
+from perfkit.schedule import legality
+from perfkit.schedule.base import TreeTransform
+from perfkit.schedule.gpu import MOST_GRID_LOOPS, MapBlock, MapGrid, marked
 from perfkit.schedule.gpu_dot import contribution, product
-from perfkit.schedule.pluto import Options
-from perfkit.schedule.shape import coincident_first
-from perfkit.schedule.state import State, Transform
+from perfkit.schedule.gpu_orders import orders
+from perfkit.schedule.seeds import Seed
+from perfkit.schedule.state import State
 from perfkit.schedule.steps import Steps
-from perfkit.schedule.transforms import Order
 
 MOST_HOST_LOOPS = 1
 """Loops of launches inside each other; deeper ones run in one program instead."""
@@ -41,56 +41,65 @@ class Blocks:
     columns: int = 64
     depth: int = 32
 
+    def __str__(self) -> str:
+        return f"{self.line}/{self.rows}x{self.columns}x{self.depth}"
+
+
+SHAPES = (
+    Blocks(),
+    Blocks(512, 32, 64, 32),
+    Blocks(128, 32, 32, 32),
+    Blocks(1024, 128, 64, 32),
+    Blocks(256, 128, 128, 32),
+    Blocks(64, 16, 128, 16),
+    Blocks(32, 16, 16, 16),
+)
+"""Blocks worth trying: squares for products, short wide ones for streams, small ones for waves."""
+
 
 @dataclass(frozen=True)
-class Mapped:
-    """A mapped state, and the script that leads to it."""
+class Plan:
+    """An order and the marks that would map it, not yet proved; ``tree`` has the marks."""
 
-    state: State
-    steps: tuple[Transform, ...]
+    name: str
+    order: Steps
+    marks: tuple[TreeTransform, ...]
+    tree: Node
+    cost: tuple[int, ...]
+
+    def seed(self) -> Seed:
+        """The proved schedule. Raises ScheduleError where a mark is refused."""
+        steps = self.order.copy()
+        for mark in self.marks:
+            steps.take(mark)
+        return Seed(self.name, steps.done, steps.state)
 
 
 def map_to_gpu(
     state: State, analysis: Analysis | None = None, blocks: Blocks | None = None
-) -> Mapped:
-    """The default mapping of a program; it always exists. Raises BudgetExceeded."""
-    analysis = analysis or Analysis()
-    start = Steps(state, analysis)
-    best: tuple[tuple[int, ...], Steps, list[Transform]] | None = None
-    for order in _orders(start):
-        chooser = _Chooser(order, blocks or Blocks())
-        chooser.visit(order.tree, 0)
-        if best is None or chooser.cost < best[0]:
-            best = (chooser.cost, order, chooser.marks)
-    assert best is not None
-    _, steps, marks = best
-    for mark in marks:
-        steps.take(mark)
-    return Mapped(steps.state, steps.done)
+) -> Seed:
+    """The mapping that leaves the least to run in order. Raises BudgetExceeded."""
+    found = plans(state, analysis or Analysis(), (blocks or Blocks(),))
+    return min(found, key=lambda plan: plan.cost).seed()
 
 
-def _orders(start: Steps) -> Iterator[Steps]:
-    """The present order and others; what isl's budget or a step refuses is left out."""
-    bases = [start]
-    yield start
-    for make in (seeds.expanded, seeds.split):
-        try:
-            made = make(start)
-        except (BudgetExceeded, ScheduleError) as error:
-            log.get("seeds").info("GPU mapping: %s", error)
-            continue
-        if made.done:
-            bases.append(made)
-            yield made
-    for base in bases:
-        try:
-            steps = base.copy()
-            found = coincident_first(pluto.schedule(base.dependences, Options("min")))
-            steps.take(Order.of(found.tree))
-        except (BudgetExceeded, ScheduleError) as error:
-            log.get("seeds").info("GPU mapping: %s", error)
-            continue
-        yield steps
+def plans(
+    state: State, analysis: Analysis, shapes: Sequence[Blocks] = SHAPES
+) -> list[Plan]:
+    """Different mappings of a program, one at least. Raises BudgetExceeded."""
+    found: list[Plan] = []
+    seen: set[tuple[Scop, Node]] = set()
+    for name, order in orders(Steps(state, analysis)):
+        for blocks in shapes:
+            chooser = _Chooser(order, blocks)
+            chooser.visit(order.tree, 0)
+            tree = marked(order.tree, chooser.marks)
+            key = (order.state.scop, tree)
+            if key not in seen:
+                seen.add(key)
+                label = f"{name}-{blocks}"
+                found.append(Plan(label, order, tuple(chooser.marks), tree, chooser.cost))
+    return found
 
 
 @dataclass
@@ -99,7 +108,7 @@ class _Chooser:
 
     steps: Steps
     blocks: Blocks
-    marks: list[Transform] = field(default_factory=list)
+    marks: list[TreeTransform] = field(default_factory=list)
     host: int = 0
     launches: int = 0
     parallel: dict[str, bool] = field(default_factory=dict)
@@ -126,7 +135,7 @@ class _Chooser:
 
     def visit(self, node: Node, host: int) -> None:
         match node:
-            case Sequence(children=children):
+            case ir_tree.Sequence(children=children):
                 for child in children:
                     self.visit(child, host)
             case Loop() if self.is_parallel(node):
@@ -196,7 +205,7 @@ class _Chooser:
     def rows(self, body: Node) -> bool:
         """Does every deepest statement have a loop inside that can be lanes?"""
         inside = [loop for loop in loops(body) if self.can_be_lanes(loop)]
-        deep = [loop for loop in loops(body) if isinstance(loop.body, Leaf | Sequence)]
+        deep = [loop for loop in loops(body) if isinstance(loop.body, Leaf | ir_tree.Sequence)]
         return bool(deep) and all(
             any(set(statements(loop)) <= set(statements(lane)) for lane in inside) for loop in deep
         )
@@ -219,7 +228,7 @@ class _Chooser:
                 self.inside(node.body, axes - 1)
             case Loop():
                 self.inside(node.body, axes)
-            case Sequence(children=children):
+            case ir_tree.Sequence(children=children):
                 for child in children:
                     self.inside(child, axes)
 
@@ -229,4 +238,4 @@ def _names(e: Expr) -> frozenset[str]:
     return frozenset(n for a in loads(e) for i in a.indices for n in i.names())
 
 
-__all__ = ["Blocks", "Mapped", "map_to_gpu"]
+__all__ = ["SHAPES", "Blocks", "Plan", "map_to_gpu", "plans"]

@@ -49,7 +49,7 @@ def coincident_first(found: Found) -> Found:
         if band.permutable and len(band.loops) > 1:
             order = sorted(range(len(band.loops)), key=lambda k: not band.coincident[k])
             names = tuple(band.loops[k] for k in order)
-            tree = _permuted(tree, band.loops, names)
+            tree = permuted(tree, band.loops, names)
             band = replace(band, loops=names, coincident=tuple(band.coincident[k] for k in order))
         bands.append(band)
     return Found(tree, tuple(bands))
@@ -68,7 +68,7 @@ def best_last(found: Found, locality: Locality) -> Found:
         if band.permutable and best is not None:
             names = (*(n for n in band.loops if n != best), best)
             if flags[names[0]] or not flags[band.loops[0]]:
-                tree = _permuted(tree, band.loops, names)
+                tree = permuted(tree, band.loops, names)
                 band = replace(band, loops=names, coincident=tuple(flags[n] for n in names))
         bands.append(band)
     return Found(tree, tuple(bands))
@@ -83,7 +83,7 @@ def _best(band: Band, locality: Locality) -> str | None:
     return None if best == band.loops[-1] else best
 
 
-def _permuted(tree: Node, old: tuple[str, ...], new: tuple[str, ...]) -> Node:
+def permuted(tree: Node, old: tuple[str, ...], new: tuple[str, ...]) -> Node:
     """The tree with a perfect nest of loops in another order."""
     nest = [find_loop(tree, name) for name in old]
     by_name = {loop.name: loop for loop in nest}
@@ -214,4 +214,4 @@ def _lanes_step(steps: Steps, name: str, simd_bytes: int, locality: Locality) ->
     return steps.attempt(Vectorize(name, lanes(steps.state.scop, loop, simd_bytes)))
 
 
-__all__ = ["Sizes", "best_last", "coincident_first", "mark", "tile_band"]
+__all__ = ["Sizes", "best_last", "coincident_first", "mark", "permuted", "tile_band"]

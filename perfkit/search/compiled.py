@@ -10,7 +10,8 @@ from perfkit.codegen.openmp import Options, generate_kernel
 from perfkit.codegen.target import Target
 from perfkit.ir.isl import Polyhedra
 from perfkit.runtime.build import Toolchain
-from perfkit.runtime.kernel import Kernel, Precondition
+from perfkit.runtime.call import Precondition
+from perfkit.runtime.kernel import Kernel
 from perfkit.runtime.machine import Machine
 from perfkit.runtime.signature import Signature
 from perfkit.runtime.store import KernelCache, compile_cached

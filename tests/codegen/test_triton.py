@@ -12,12 +12,12 @@ from perfkit.codegen.ast import lower
 from perfkit.codegen.triton import generate_module
 from perfkit.codegen.triton_exchange import prove, separate
 from perfkit.codegen.triton_nodes import Barrier, Node, Repeat, convert, walk
-from perfkit.codegen.triton_plan import launches, plan
 from perfkit.codegen.triton_space import Space
 from perfkit.errors import IllegalSchedule, TransformError
 from perfkit.ir.isl import Polyhedra
 from perfkit.ir.tree import Mark, map_loops
 from perfkit.runtime.triton_module import TritonSource
+from perfkit.schedule.launches import launches, plan
 from perfkit.schedule.state import State
 from tests.codegen.harness import scheduled, signature
 from tests.programs_ir import parse_scop

@@ -1,0 +1,264 @@
+"""An analytic cost model of Triton kernels: seconds of a mapped schedule, without running it.
+
+Each launch takes as long as the longest of four things: the units' work, moving data through the
+second-level cache and from memory, the chain of dependent steps of one program times the waves of
+programs, and starting a kernel at all. Trip counts, access moves and operation counts are those of
+the CPU's model (:mod:`perfkit.cost.facts`, :mod:`perfkit.cost.compute`); the machine is
+:class:`perfkit.cost.device.Gpu`. After S. Hong and H. Kim, *An analytical model for a GPU
+architecture with memory-level and thread-level parallelism awareness* (2009), simplified.
+
+Not calibrated: it has met no GPU. It ranks mappings, its absolute values are rough.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import ceil, prod
+
+from perfkit.cost.compute import operations
+from perfkit.cost.device import Gpu
+from perfkit.cost.facts import Facts, Move, Placed
+from perfkit.ir.expr import ITEMSIZE
+from perfkit.ir.isl import Polyhedra
+from perfkit.ir.scop import Scop
+from perfkit.ir.tree import Node
+from perfkit.schedule.gpu import default_warps
+from perfkit.schedule.launches import Launch, lanes, launches, plan
+
+SECTOR = 32
+"""Bytes that the memory moves at least, however few of them a warp uses."""
+
+MOST_REGISTERS = 255
+"""Per thread; what does not fit spills."""
+
+SPILLING = 4.0
+"""How many times longer a program takes that spills."""
+
+OVERHEAD_REGISTERS = 40.0
+"""Per thread, for pointers, masks and counters."""
+
+STEP = 40.0
+"""Cycles of one tensor operation from its operands to its result, with nothing loaded."""
+
+REDUCE = 200.0
+"""Cycles for the lanes of a program to agree on a sum."""
+
+SMALLEST_DOT = 16
+
+
+@dataclass(frozen=True, slots=True)
+class LaunchCost:
+    """One kernel: how often it is launched, on how many programs of how many warps.
+
+    ``seconds`` is one launch; ``bound`` says by what: "compute", "cache", "memory", "latency" or
+    "launch".
+    """
+
+    count: float
+    programs: float
+    warps: int
+    seconds: float
+    bound: str
+
+
+@dataclass(frozen=True, slots=True)
+class GpuEstimate:
+    """Predicted seconds of one run, and its kernels in order."""
+
+    seconds: float
+    launches: tuple[LaunchCost, ...]
+
+
+def estimate_gpu(
+    poly: Polyhedra, scop: Scop, tree: Node, sizes: Mapping[str, int], gpu: Gpu
+) -> GpuEstimate:
+    """Predict how long ``tree``, with GPU marks, takes as the order of ``scop`` at ``sizes``.
+
+    Deterministic. Raises BudgetExceeded when isl cannot bound the loops within its budget,
+    KeyError for a parameter without a size, TransformError for marks that no kernel can have.
+    """
+    facts = Facts.of(poly, scop, tree, sizes)
+    by_name = {p.name: p for p in facts.placed}
+    costs: list[LaunchCost] = []
+    for launch in launches(plan(tree)):
+        inside = [by_name[n] for n in launch.statements]
+        if inside:
+            costs.append(_Kernel(launch, inside, gpu).cost())
+    return GpuEstimate(sum(c.count * c.seconds for c in costs), tuple(costs))
+
+
+class _Kernel:
+    """One launch and the statements in it."""
+
+    def __init__(self, launch: Launch, placed: list[Placed], gpu: Gpu) -> None:
+        self.gpu = gpu
+        self.placed = placed
+        self.host = len(launch.host)
+        self.outer = len(launch.host) + len(launch.grid)
+        self.dots = {p.name: self._is_dot(p) for p in placed}
+        width = max(
+            ITEMSIZE[p.statement.value.dtype] * self._elements(p, self._written(p)) for p in placed
+        )
+        marks = [loop.mark("warps") for loop in launch.grid]
+        named = [m.factor for m in marks if m is not None]
+        self.warps = named[0] if named else default_warps(width, any(self.dots.values()))
+
+    # -- shape ---------------------------------------------------------------------------------
+
+    def _is_dot(self, p: Placed) -> bool:
+        """Do the lanes make this a product of matrices?"""
+        wide = [k for k, loop in enumerate(p.path) if lanes(loop)]
+        over = [k for k in wide if k >= self.outer and p.write.is_invariant(k)]
+        large = all(lanes(p.path[k]) >= SMALLEST_DOT for k in wide)
+        return len(wide) == 3 and len(over) == 1 and large and len(p.moves) >= 4
+
+    def _written(self, p: Placed) -> list[int]:
+        """The positions of loops whose lanes the result has."""
+        return [k for k, x in enumerate(p.path) if lanes(x) and not p.write.is_invariant(k)]
+
+    def _elements(self, p: Placed, positions: list[int]) -> float:
+        return float(prod(lanes(p.path[k]) for k in positions))
+
+    def _lanes(self, p: Placed) -> float:
+        return float(prod(lanes(loop) or 1 for loop in p.path))
+
+    def _iterations(self, p: Placed, most: int | None = None) -> float:
+        """How often a program runs the statement, loops up to position ``most`` counted."""
+        end = len(p.path) if most is None else most + 1
+        return prod(_times(p, k) for k in range(self.outer, end))
+
+    @property
+    def count(self) -> float:
+        return max(1.0, *(p.entered(self.host) for p in self.placed), 1.0)
+
+    @property
+    def programs(self) -> float:
+        found = (prod(_times(p, k) for k in range(self.host, self.outer)) for p in self.placed)
+        return max(1.0, *found, 1.0)
+
+    # -- time ----------------------------------------------------------------------------------
+
+    def cost(self) -> LaunchCost:
+        gpu, programs = self.gpu, self.programs
+        registers = self._registers()
+        spilling = SPILLING if registers > MOST_REGISTERS else 1.0
+        threads = 32 * self.warps
+        resident = max(1.0, min(
+            gpu.programs, gpu.threads // threads,
+            gpu.registers / (min(registers, MOST_REGISTERS) * threads),
+        ))  # fmt: skip
+        waves = ceil(programs / (gpu.processors * resident))
+        together = min(resident, ceil(programs / gpu.processors))
+        busy = min(1.0, programs / gpu.processors) * min(1.0, self.warps * together / gpu.warps)
+        moved, distinct = self._bytes()
+        hot = distinct < gpu.cache_bytes / 2 and self.count > 1
+        parts = {
+            "compute": programs * self._work() / busy * spilling,
+            "cache": programs * moved / gpu.cache_rate / min(1.0, programs / gpu.processors),
+            "memory": 0.0 if hot else distinct / gpu.memory_rate,
+            "latency": waves * self._chain(hot) * spilling,
+        }
+        bound = max(parts, key=lambda k: parts[k])
+        least = gpu.launch if self.count > 1 else gpu.start
+        seconds = max(parts.values()) + gpu.start
+        if seconds < least:
+            seconds, bound = least, "launch"
+        return LaunchCost(self.count, programs, self.warps, seconds, bound)
+
+    def _work(self) -> float:
+        """Seconds of one program on the whole machine's units."""
+        total = 0.0
+        for p in self.placed:
+            ops = operations(p.statement.value, p.statement.write)
+            double = ITEMSIZE[p.statement.value.dtype] > 4
+            if self.dots[p.name]:
+                rate = self.gpu.matrix64 if double else self.gpu.matrix32
+                flops = 2.0
+            else:
+                rate = self.gpu.float64 if double else self.gpu.float32
+                flops = 2.0 * (ops.fma + ops.other + ops.dear) + 2.0
+            total += self._iterations(p) * self._lanes(p) * flops / rate
+        return total
+
+    def _bytes(self) -> tuple[float, float]:
+        """Bytes that one program moves from and to the cache; distinct bytes of the launch."""
+        moved = 0.0
+        touched: dict[str, float] = {}
+        for p in self.placed:
+            for move in p.moves:
+                if not move.extents:
+                    continue
+                last = self._moving(p, move)
+                wide = [k for k, x in enumerate(p.path) if lanes(x) and not move.is_invariant(k)]
+                waste = _waste(move, wide)
+                moved += (
+                    self._iterations(p, last) * self._elements(p, wide) * move.item_bytes * waste
+                )
+                box = 1.0
+                for d, extent in enumerate(move.extents):
+                    span = 1.0 + sum(
+                        abs(move.steps[k][d]) * max(0.0, p.trips[k].mean - 1.0)
+                        for k in range(self.host, len(p.path))
+                    )
+                    box *= min(span, float(extent))
+                size = box * move.item_bytes
+                name = move.access.array
+                touched[name] = max(touched.get(name, 0.0), size)
+        return moved, sum(touched.values())
+
+    def _moving(self, p: Placed, move: Move) -> int:
+        """The innermost loop inside a program along which an access moves: outside it is held."""
+        inside = range(self.outer, len(p.path))
+        return max((k for k in inside if not move.is_invariant(k)), default=self.outer - 1)
+
+    def _chain(self, hot: bool) -> float:
+        """Seconds of one program alone: its statements one after the other."""
+        gpu = self.gpu
+        latency = gpu.cache_latency if hot else gpu.memory_latency
+        total = latency
+        for p in self.placed:
+            inner = len(p.path) - 1
+            loads = any(
+                m.extents and self._moving(p, m) == inner and not m.is_write for m in p.moves
+            )
+            step = STEP / gpu.hertz * max(1.0, self._lanes(p) / (128.0 * self.warps))
+            if loads and inner >= self.outer:
+                # products are pipelined, what follows a sum is not
+                step += latency / 3.0 if self.dots[p.name] else latency
+            wide = range(self.outer, len(p.path))
+            reduces = any(lanes(p.path[k]) and p.write.is_invariant(k) for k in wide)
+            if reduces and not self.dots[p.name]:
+                step += REDUCE / gpu.hertz
+            total += self._iterations(p) * step
+        return total
+
+    def _registers(self) -> float:
+        """32-bit registers per thread, about: the result, and the operands of one statement."""
+        most = 0.0
+        for p in self.placed:
+            own = self._elements(p, self._written(p)) * ITEMSIZE[p.statement.value.dtype]
+            read = 0.0
+            for move in p.moves[1:]:
+                wide = [k for k, x in enumerate(p.path) if lanes(x) and not move.is_invariant(k)]
+                read = max(read, self._elements(p, wide) * move.item_bytes)
+            most = max(most, own if self.dots[p.name] else own + 2.0 * read)
+        return OVERHEAD_REGISTERS + most / 4.0 / (32.0 * self.warps)
+
+
+def _times(p: Placed, k: int) -> float:
+    """Iterations of loop k, blocks counted where it has lanes."""
+    trip = max(p.trips[k].mean, 0.0)
+    size = lanes(p.path[k])
+    return float(max(1, ceil(trip / size))) if size else max(1.0, trip)
+
+
+def _waste(move: Move, wide: list[int]) -> float:
+    """Bytes moved for each byte used: 1 where some lanes walk along rows."""
+    if not wide or any(move.is_unit(k) for k in wide):
+        return 1.0
+    nearest = min(move.stride(k) for k in wide)
+    return max(1.0, min(nearest, float(SECTOR)) / move.item_bytes)
+
+
+__all__ = ["GpuEstimate", "LaunchCost", "estimate_gpu"]

@@ -1,0 +1,148 @@
+"""Choosing how a program is mapped to a GPU, and making the kernel.
+
+Mappings come from :func:`perfkit.schedule.gpu_mapping.plans`, ordered by the time that
+:mod:`perfkit.cost.gpu` estimates. The first one whose marks are proved legal and that Triton code
+can express is taken.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import inf
+
+from perfkit import log
+from perfkit.analysis.dependences import Analysis
+from perfkit.codegen.triton import Part, generate_part
+from perfkit.cost.analytic import assumed
+from perfkit.cost.device import Gpu
+from perfkit.cost.gpu import GpuEstimate, estimate_gpu
+from perfkit.errors import BudgetExceeded, ScheduleError
+from perfkit.ir.tree import show
+from perfkit.runtime.signature import Signature
+from perfkit.schedule import script
+from perfkit.schedule.gpu_mapping import Plan, plans
+from perfkit.schedule.seeds import Seed
+from perfkit.schedule.state import State
+
+SHOWN = 8
+"""Candidates that an explanation lists."""
+
+
+@dataclass(frozen=True)
+class Guess:
+    """A mapping with its estimate; None where isl's budget did not allow one."""
+
+    plan: Plan
+    estimate: GpuEstimate | None
+
+    @property
+    def seconds(self) -> float:
+        return self.estimate.seconds if self.estimate else inf
+
+
+@dataclass(frozen=True)
+class GpuChoice:
+    """The chosen mapping, its code, and what else was considered, best first."""
+
+    seed: Seed
+    part: Part
+    sizes: Mapping[str, int]
+    estimate: GpuEstimate | None
+    others: tuple[Guess, ...] = ()
+
+    def explain(self) -> str:
+        """The script, the loops, the kernels and their predicted times, the other candidates."""
+        steps = self.seed.script.strip() or "(the original order, one program)"
+        lines = [f"schedule: {self.seed.name}", "script:"]
+        lines += [f"  {line}" for line in steps.splitlines()]
+        lines += ["loops:", *(f"  {line}" for line in show(self.seed.state.tree).splitlines())]
+        if self.estimate is not None:
+            at = ", ".join(f"{n} = {v}" for n, v in self.sizes.items())
+            lines.append(f"predicted, not measured{f', for {at}' if at else ''}:")
+            for spec, cost in zip(self.part.kernels, self.estimate.launches, strict=True):
+                lines.append(
+                    f"  {spec.name}: {cost.count:.0f} x {cost.seconds * 1e6:.1f} us, "
+                    f"{cost.programs:.0f} programs of {spec.warps} warps, bound by {cost.bound}"
+                )
+        if self.others:
+            lines.append("candidates:")
+            for guess in self.others[:SHOWN]:
+                mark = "*" if guess.plan.name == self.seed.name else " "
+                lines.append(f" {mark} {guess.plan.name:34} {guess.seconds * 1e3:10.3f} ms")
+        return "\n".join(lines)
+
+
+def rank(
+    found: list[Plan], analysis: Analysis, sizes: Mapping[str, int], gpu: Gpu
+) -> list[Guess]:
+    """The same mappings, the one with the shortest estimated time first.
+
+    Where estimates are equal, the one that leaves less to run in order.
+    """
+
+    def guess(plan: Plan) -> Guess:
+        scop = plan.order.state.scop
+        try:
+            poly = analysis.polyhedra(scop)
+            made = estimate_gpu(poly, scop, plan.tree, assumed(scop, sizes), gpu)
+        except (BudgetExceeded, ScheduleError) as error:
+            log.get("search").info("%s is ranked last: %s", plan.name, error)
+            return Guess(plan, None)
+        log.get("search").debug("%s: about %.3g s", plan.name, made.seconds)
+        return Guess(plan, made)
+
+    return sorted(map(guess, found), key=lambda g: (g.seconds, g.plan.cost, g.plan.name))
+
+
+def choose_gpu(
+    state: State,
+    signature: Signature,
+    analysis: Analysis,
+    schedule: str = "auto",
+    sizes: Mapping[str, int] | None = None,
+    gpu: Gpu | None = None,
+) -> GpuChoice:
+    """A mapping and its code: "auto", "original" (no mapping, one program), or a script's text.
+
+    ``sizes`` are the values of parameters that are known; others are guessed.
+
+    Raises:
+        ScheduleError: a given script does not fit, is not legal, or has no Triton form; or no
+            candidate has.
+        BudgetExceeded: isl used more operations than allowed.
+    """
+    sizes, gpu = sizes or {}, gpu or Gpu()
+    if schedule != "auto":
+        steps = () if schedule == "original" else script.parse(schedule)
+        name = "original" if schedule == "original" else "script"
+        seed = Seed(name, steps, script.replay(state, steps, analysis))
+        part = generate_part(seed.state, signature, analysis, seed.script)
+        return GpuChoice(seed, part, sizes, _estimate(seed, analysis, sizes, gpu))
+    guesses = rank(plans(state, analysis), analysis, sizes, gpu)
+    refusal: ScheduleError | None = None
+    for guess in guesses:
+        try:
+            seed = guess.plan.seed()
+            part = generate_part(seed.state, signature, analysis, seed.script)
+        except ScheduleError as error:
+            log.get("search").info("%s is left out: %s", guess.plan.name, error)
+            refusal = refusal or error
+        else:
+            return GpuChoice(seed, part, sizes, guess.estimate, tuple(guesses))
+    assert refusal is not None, "there is always a mapping"
+    raise refusal
+
+
+def _estimate(
+    seed: Seed, analysis: Analysis, sizes: Mapping[str, int], gpu: Gpu
+) -> GpuEstimate | None:
+    scop = seed.state.scop
+    try:
+        known = assumed(scop, sizes)
+        return estimate_gpu(analysis.polyhedra(scop), scop, seed.state.tree, known, gpu)
+    except (BudgetExceeded, ScheduleError):
+        return None
+
+
+__all__ = ["GpuChoice", "Guess", "choose_gpu", "rank"]
