@@ -38,6 +38,12 @@ from perfkit.search.explain import explain_choice
 from perfkit.search.gpu import GpuChoice
 
 
+def _count(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of 0 or more")
+    return int(text)
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of ``perfkit optimize``."""
     add = parser.add_argument
@@ -57,7 +63,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="auto, original, parallel, pluto, or a file with a schedule script",
     )
     add("--fp", choices=("strict", "reassociate"), help="whether floating-point sums may change")
-    add("--measure", metavar="K", type=int, default=0, help="run K candidates, keep the fastest")
+    add("--measure", metavar="K", type=_count, default=0, help="run K candidates, keep the fastest")
     add("--check", action="store_true", help="run the result and the original on random data")
     add(
         "--size",

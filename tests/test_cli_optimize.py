@@ -114,6 +114,13 @@ def test_bad_size(capsys: Any) -> None:
     assert "--size n: write it as NAME=VALUE" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("count", ["-3", "x", "1.5"])
+def test_bad_measure(capsys: Any, count: str) -> None:
+    with pytest.raises(SystemExit):
+        main(["optimize", "product.c", "--measure", count])
+    assert f"'{count}' is not a whole number" in capsys.readouterr().err
+
+
 def test_excluded_size(capsys: Any) -> None:
     assert main(["optimize", "product.c", "--measure", "1", "--size", "n=-3"]) == 1
     assert "the program is not for sizes n=-3" in capsys.readouterr().err
