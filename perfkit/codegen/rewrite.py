@@ -213,7 +213,17 @@ class _Block:
             lines.append(f"{element} *const {PREFIX}{array.name} = ({element} *){array.name};")
         if self.fallback:
             lines.append(f"int {PREFIX}done = 0;")
+        lines += [f"{name} = 0;" for name in self.hidden_variables()]
         return lines + [f"(void){name};" for name in self.idle_variables()]
+
+    def hidden_variables(self) -> list[str]:
+        """Variables that the loops assign first, but where a compiler may not see that they do."""
+        return [
+            a.name for a in self.scop.arrays
+            if not a.rank and not a.local and a.name in self.region.overwritten
+            and re.search(rf"^ +{a.name} = ", self.r.body, re.MULTILINE)
+            and not re.search(rf"^{a.name} = ", self.r.body, re.MULTILINE)
+        ]  # fmt: skip
 
     def idle_variables(self) -> list[str]:
         """Variables of the function that only the original loops used, as temporaries."""

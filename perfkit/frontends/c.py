@@ -19,7 +19,7 @@ from perfkit.frontends import c_arrays, c_regions, c_source
 from perfkit.frontends.build import build
 from perfkit.frontends.c_arrays import CArray
 from perfkit.frontends.c_domain import Surveyor
-from perfkit.frontends.c_liveness import live_after, mentioned_outside
+from perfkit.frontends.c_liveness import live_after, mentioned_outside, overwritten
 from perfkit.frontends.c_record import Use
 from perfkit.frontends.c_regions import Found
 from perfkit.frontends.c_statements import StatementReader
@@ -51,6 +51,7 @@ class CRegion:
             scalar variable that lives in memory; its address counts.
         positive: sizes that C itself guarantees to be at least 1 (extents of existing arrays).
         constants: macros that the region's text uses, with the values that they had.
+        overwritten: variables that the region always assigns before it reads them.
     """
 
     name: str
@@ -65,6 +66,7 @@ class CRegion:
     no_overlap: tuple[tuple[str, str], ...] = ()
     positive: frozenset[str] = frozenset()
     constants: tuple[tuple[str, int], ...] = ()
+    overwritten: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -188,6 +190,7 @@ class _Reading:
             self.overlaps(arrays, uses, scop),
             self.positive_sizes(arrays, frozenset(sizes)),
             self.constants(),
+            frozenset(a.name for a in scop.arrays if not a.rank and overwritten(found, a.name)),
         )
 
     # -- checks ------------------------------------------------------------------------------

@@ -48,6 +48,11 @@ def live_after(found: Found, symbol: Symbol) -> bool:
     return _sequence(pieces, name, skips) == "read"
 
 
+def overwritten(found: Found, name: str) -> bool:
+    """Whether the region assigns the variable, in every run, before it reads it."""
+    return _sequence(found.nodes, name) == "killed"
+
+
 class _Maybe(c_ast.Node):
     """A body that may not run at all."""
 

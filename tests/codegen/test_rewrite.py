@@ -327,3 +327,23 @@ void f(int n, double x[n], double y[n])
 """
     body = "/* t = x[i] */\nfor (int64_t i = 0; i <= n - 1; ++i)\n  y[i] = x[i];\n"
     build(tmp_path, replaced(parsed(tmp_path, source), assume=True, body=body), "f")
+
+
+def test_a_variable_first_assigned_inside_a_loop_is_set_before(tmp_path: Path) -> None:
+    source = """void f(int n, double *x)
+{
+  double always, maybe;
+#pragma scop
+  always = 3.0;
+  for (int i = 0; i < n; i++)
+    maybe = x[i];
+  for (int i = 0; i < n; i++)
+    x[i] = always * x[i] + maybe;
+#pragma endscop
+}
+"""
+    file = parsed(tmp_path, source)
+    assert file.regions[0].overwritten == {"always"}  # without an iteration, maybe keeps its value
+    loop = "for (int64_t i = 0; i < n; ++i) {\n  if (i == 0)\n    always = 3.0;\n}\n"
+    assert "always = 0;" in replaced(file, body=loop)
+    assert "always = 0;" not in replaced(file, body="always = 3.0;\n" + loop)
