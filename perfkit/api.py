@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from types import SimpleNamespace
 from typing import Any, Literal, overload
 
@@ -15,6 +15,7 @@ from perfkit.analysis.bounds import bounds_check
 from perfkit.analysis.dependences import Analysis
 from perfkit.codegen.check import check_kernel, example_sizes
 from perfkit.codegen.triton import assemble
+from perfkit.cost.calibration import shipped_for
 from perfkit.errors import BudgetExceeded, SettingError
 from perfkit.frontends.python import from_function
 from perfkit.ir.scop import Scop
@@ -27,9 +28,10 @@ from perfkit.runtime.triton_module import TritonSource
 from perfkit.schedule import seeds
 from perfkit.schedule.seeds import Seed
 from perfkit.schedule.state import State
-from perfkit.search.candidates import candidates
-from perfkit.search.choose import Choice, choose, measured
+from perfkit.search.auto import Problem
+from perfkit.search.choose import Choice
 from perfkit.search.compiled import Builder
+from perfkit.search.decide import Trials, decide
 from perfkit.search.explain import explain_choice
 from perfkit.search.gpu import choose_gpu
 
@@ -39,8 +41,8 @@ TARGETS = ("cpu", "triton")
 @overload
 def optimize(
     function: Callable[..., Any], *args: Any, target: Literal["cpu"] = ..., schedule: str = ...,
-    fp: str | None = ..., measure: int = ..., check: bool | None = ..., threads: int | None = ...,
-    **keywords: Any,
+    fp: str | None = ..., measure: int = ..., search: str | None = ..., check: bool | None = ...,
+    threads: int | None = ..., **keywords: Any,
 ) -> Kernel: ...  # fmt: skip
 
 
@@ -59,6 +61,7 @@ def optimize(
     schedule: str = "auto",
     fp: str | None = None,
     measure: int = 0,
+    search: str | None = None,
     check: bool | None = None,
     threads: int | None = None,
     **keywords: Any,
@@ -76,6 +79,8 @@ def optimize(
         fp: "strict" keeps the order of every floating-point sum, "reassociate" may change it.
         measure: how many of the best-looking candidates to run; the fastest is kept, the original
             order included. 0 measures nothing.
+        search: "beam"; "looper", the procedure of LOOPer; "seeds", no search. A schedule that an
+            earlier search found for the same program, sizes and machine is used again.
         check: compare the result with the interpreter on small sizes before returning it.
         threads: threads of the kernel; default, the cores this process may use.
 
@@ -92,6 +97,7 @@ def optimize(
     settings = replace(
         settings,
         fp=settings.fp if fp is None else fp,
+        search=settings.search if search is None else search,
         check=settings.check if check is None else check,
         threads=settings.threads if threads is None else threads,
     )
@@ -150,24 +156,27 @@ def compile_scop(
     measure: int = 0,
     example: tuple[tuple[Any, ...], Mapping[str, Any]] = ((), {}),
 ) -> Kernel:
-    """The pipeline behind :func:`optimize`: analyse, choose, generate, compile, check."""
+    """The pipeline behind :func:`optimize`: analyse, decide, generate, compile, check."""
     builder = Builder.detect(settings)
     analysis = Analysis(settings.isl_max_operations, parallel_reductions=True)
     state = State.start(scop, settings.fp)
     precondition = bounds_check(scop).problem
-
-    def build(seed: Seed) -> Kernel:
-        poly = analysis.polyhedra(seed.state.scop)
-        source = builder.source(seed.state, signature, poly)
-        return builder.kernel(signature, source, seed.script, precondition=precondition)
-
     args, keywords = example
-    sizes = _example_sizes(signature, args, keywords)
-    if measure > 0 and schedule == "auto":
-        found = candidates(state, analysis, builder.machine, sizes, settings.threads)
-        choice = measured(found, measure, build, lambda k: _timed(k, args, keywords))
-    else:
-        choice = choose(state, analysis, builder.machine, schedule, sizes, settings.threads)
+    problem = Problem(
+        state, analysis, builder.machine, _example_sizes(signature, args, keywords),
+        settings.threads, shipped_for(builder.machine, settings),
+    )  # fmt: skip
+    trials = None
+    if measure > 0:
+        data = _Data.of(signature, args, keywords)
+        trials = Trials(
+            lambda seed: _source(builder, analysis, signature, seed),
+            lambda seed, source: builder.kernel(
+                signature, source, seed.script, precondition=precondition
+            ),
+            data.timer,
+        )
+    choice = decide(problem, settings, builder.toolchain, schedule, measure, trials)
     try:
         kernel = _finish(builder, analysis, signature, choice, precondition)
     except BudgetExceeded as error:
@@ -186,12 +195,15 @@ def _finish(
     choice: Choice,
     precondition: Callable[[Mapping[str, int]], str | None],
 ) -> Kernel:
-    state = choice.seed.state
-    source = builder.source(state, signature, analysis.polyhedra(state.scop))
+    source = _source(builder, analysis, signature, choice.seed)
     explain = functools.partial(explain_choice, choice)
     return builder.kernel(
         signature, source, choice.script, explain=explain, precondition=precondition
     )
+
+
+def _source(builder: Builder, analysis: Analysis, signature: Signature, seed: Seed) -> str:
+    return builder.source(seed.state, signature, analysis.polyhedra(seed.state.scop))
 
 
 def _example_sizes(
@@ -210,25 +222,32 @@ def _example_sizes(
     return sizes
 
 
-def _timed(
-    kernel: Kernel, args: tuple[Any, ...], keywords: Mapping[str, Any]
-) -> Callable[[], float]:
-    """One run on copies of the arguments, which are restored outside the timed part."""
-    names = (p.name for p in kernel.signature.inputs)
-    named = dict(zip(names, args, strict=False)) | dict(keywords)
-    pristine = {
-        p.name: as_array(named[p.name], p) for p in kernel.signature.inputs if p.kind == "array"
-    }
-    copies = {n: np.array(a, copy=True) for n, a in pristine.items()}
-    written = [p.name for p in kernel.signature.inputs if p.written]
-    bound = kernel.bind(*(copies.get(p.name, named[p.name]) for p in kernel.signature.inputs))
+@dataclass(frozen=True)
+class _Data:
+    """The example's arguments for timing: one copy of its arrays, which all candidates share."""
 
-    def once() -> float:
-        for name in written:
-            np.copyto(copies[name], pristine[name])
-        return bound.seconds()
+    values: Mapping[str, Any]
+    pristine: Mapping[str, Any]
+    written: tuple[str, ...]
 
-    return once
+    @staticmethod
+    def of(signature: Signature, args: tuple[Any, ...], keywords: Mapping[str, Any]) -> _Data:
+        named = dict(zip((p.name for p in signature.inputs), args, strict=False)) | dict(keywords)
+        arrays = {p.name: as_array(named[p.name], p) for p in signature.inputs if p.kind == "array"}
+        copies = {n: np.array(a, copy=True) for n, a in arrays.items()}
+        written = tuple(p.name for p in signature.inputs if p.written)
+        return _Data({**named, **copies}, arrays, written)
+
+    def timer(self, kernel: Kernel) -> Callable[[], float]:
+        """One run on the original data; restoring them is not timed."""
+        bound = kernel.bind(*(self.values[p.name] for p in kernel.signature.inputs))
+
+        def once() -> float:
+            for name in self.written:
+                np.copyto(self.values[name], self.pristine[name])
+            return bound.seconds()
+
+        return once
 
 
 def explain(kernel: Kernel | TritonKernel) -> str:

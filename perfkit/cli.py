@@ -18,8 +18,11 @@ from perfkit.errors import PerfkitError
 # Commands that live in a module of their own, with add_arguments(parser) and run(args) -> int.
 COMMANDS = {
     "optimize": ("perfkit.cli_optimize", "optimize the loops of a C file or a Python function"),
+    "tune": ("perfkit.cli_tune", "search and measure longer; optimize uses what is found"),
+    "store": ("perfkit.cli_store", "the schedules that earlier searches found"),
     "dataset": ("perfkit.cli_learn", "measure schedules of random programs, to train on"),
     "train": ("perfkit.cli_train", "train the cost model on a data set"),
+    "calibrate": ("perfkit.cli_calibrate", "fit the cost model to this machine"),
 }
 
 

@@ -8,7 +8,7 @@ import shlex
 import subprocess
 import sys
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -44,35 +44,42 @@ def _count(text: str) -> int:
     return int(text)
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options of ``perfkit optimize``."""
+def add_file_options(parser: argparse.ArgumentParser) -> None:
+    """The file, how it is preprocessed, its sizes, and what its sums allow."""
     add = parser.add_argument
     add("file", metavar="FILE", type=Path, help="C file with #pragma scop ... #pragma endscop")
-    add("-o", dest="output", metavar="OUT", type=Path,
-        help="default: NAME.opt.c here, NAME_triton.py for Triton")  # fmt: skip
-    add("--target", choices=("cpu", "triton"), default="cpu",
-        help="OpenMP C in place of the loops, or a Python module of Triton kernels")  # fmt: skip
     add("-I", dest="include", metavar="DIR", action="append", default=[], help="as for cc")
     add("-D", dest="defines", metavar="NAME[=VALUE]", action="append", default=[], help="as for cc")
     add("-U", dest="undefines", metavar="NAME", action="append", default=[], help="as for cc")
     add("-std", dest="standard", metavar="STD", default="", help="C standard, as for cc")
-    add(
-        "--schedule",
-        default="auto",
-        metavar="WHICH",
-        help="auto, original, parallel, pluto, or a file with a schedule script",
-    )
     add("--fp", choices=("strict", "reassociate"), help="whether floating-point sums may change")
-    add("--measure", metavar="K", type=_count, default=0, help="run K candidates, keep the fastest")
-    add("--check", action="store_true", help="run the result and the original on random data")
     add(
         "--size",
         dest="sizes",
         metavar="NAME=VALUE",
         action="append",
         default=[],
-        help="a size for --measure and --check",
+        help="a size to measure and check with",
     )
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of ``perfkit optimize``."""
+    add_file_options(parser)
+    add = parser.add_argument
+    add("-o", dest="output", metavar="OUT", type=Path,
+        help="default: NAME.opt.c here, NAME_triton.py for Triton")  # fmt: skip
+    add("--target", choices=("cpu", "triton"), default="cpu",
+        help="OpenMP C in place of the loops, or a Python module of Triton kernels")  # fmt: skip
+    add(
+        "--schedule",
+        default="auto",
+        metavar="WHICH",
+        help="auto, original, parallel, pluto, or a file with a schedule script",
+    )
+    add("--search", choices=("beam", "looper", "seeds"), help="how auto searches; default: beam")
+    add("--measure", metavar="K", type=_count, default=0, help="run K candidates, keep the fastest")
+    add("--check", action="store_true", help="run the result and the original on random data")
     add("--assume", action="store_true", help="no tests of overlap and sizes at run time")
     add("--strict", action="store_true", help="fail when a region cannot be optimized")
     add("--in-place", action="store_true", help="replace FILE itself")
@@ -96,26 +103,17 @@ def run(args: argparse.Namespace, optimizer: Optimizer = cli_schedule.optimize_s
         PerfkitError: nothing was written; the message says why.
     """
     path: Path = args.file
-    if path.suffix == ".py" or ".py:" in str(path):
-        raise SourceFileError(
-            f"{path}: is Python; decorate the function with @perfkit.kernel instead"
-        )
     settings = config.current()
     if args.target == "triton":
         _refuse_for_triton(args)
+    if args.search:
+        settings = replace(settings, search=args.search)
     request = Request(
         args.schedule, args.fp or settings.fp, args.measure, args.check or settings.check,
-        _sizes(args.sizes),
+        sizes_of(args.sizes),
     )  # fmt: skip
     output = _output(args, path)
-    file = parse_file(
-        path,
-        settings=settings,
-        include=args.include,
-        defines=args.defines,
-        undefines=args.undefines,
-        standard=args.standard,
-    )
+    file = parse(args, settings)
     if not file.regions:
         _complain(f"{path}: no #pragma scop is compiled in this file; nothing to do")
     if args.target == "triton":
@@ -180,6 +178,23 @@ def _write_triton(
     return 0
 
 
+def parse(args: argparse.Namespace, settings: config.Settings) -> CFile:
+    """The file that the options of :func:`add_file_options` name. Raises SourceFileError."""
+    path: Path = args.file
+    if path.suffix == ".py" or ".py:" in str(path):
+        raise SourceFileError(
+            f"{path}: is Python; decorate the function with @perfkit.kernel instead"
+        )
+    return parse_file(
+        path,
+        settings=settings,
+        include=args.include,
+        defines=args.defines,
+        undefines=args.undefines,
+        standard=args.standard,
+    )
+
+
 def _optimize(
     region: CRegion, request: Request, settings: config.Settings, simd: int, optimizer: Optimizer
 ) -> tuple[_Outcome, Replacement | None]:
@@ -233,7 +248,8 @@ def _check_syntax(file: CFile, text: str, settings: config.Settings) -> str:
     return lines[0] if lines else done.stderr.strip()
 
 
-def _sizes(pairs: list[str]) -> dict[str, int]:
+def sizes_of(pairs: list[str]) -> dict[str, int]:
+    """The values of ``--size NAME=VALUE``. Raises SettingError."""
     sizes: dict[str, int] = {}
     for pair in pairs:
         name, _, value = pair.partition("=")

@@ -14,6 +14,7 @@ from perfkit.analysis.dependences import Analysis
 from perfkit.codegen.openmp import Options, generate_region
 from perfkit.codegen.rewrite import ON_FAILURE
 from perfkit.codegen.target import Target
+from perfkit.cost.calibration import shipped_for
 from perfkit.errors import CheckFailed, ScriptError, SettingError
 from perfkit.ir.expr import FLOATS
 from perfkit.ir.scop import Scop
@@ -21,9 +22,10 @@ from perfkit.runtime.kernel import Kernel
 from perfkit.runtime.signature import Parameter, Signature
 from perfkit.schedule.seeds import Seed, original
 from perfkit.schedule.state import State
-from perfkit.search.candidates import candidates
-from perfkit.search.choose import NAMED, Choice, choose, measured
+from perfkit.search.auto import Problem
+from perfkit.search.choose import NAMED, Choice
 from perfkit.search.compiled import Builder
+from perfkit.search.decide import Trials, decide
 from perfkit.search.gpu import GpuChoice, choose_gpu
 
 CHECK_EXTENTS = (17, 23, 19, 29, 13, 21)
@@ -55,18 +57,16 @@ def optimize_scop(scop: Scop, request: Request, settings: config.Settings) -> Ch
     state = State.start(scop, request.fp)
     analysis = Analysis(max_operations=settings.isl_max_operations)
     builder = Builder.detect(settings)
-    if request.measure and request.schedule == "auto":
+    text = request.schedule if request.schedule in NAMED else read_script(request.schedule)
+    trials = None
+    if request.measure and text == "auto":
         sizes = known_sizes(scop, request.sizes)
-        trial = Trial(scop, sizes, builder)
-        found = candidates(state, analysis, builder.machine, sizes, settings.threads)
-        choice = measured(
-            found, request.measure, trial.kernel, lambda k: k.bind(*trial.data()).seconds
-        )
+        trials = Trial(scop, sizes, builder).trials()
     else:
-        named = request.schedule in NAMED
-        text = request.schedule if named else read_script(request.schedule)
-        likely = _likely_sizes(scop, request.sizes)
-        choice = choose(state, analysis, builder.machine, text, likely, settings.threads)
+        sizes = likely_sizes(scop, request.sizes)
+    model = shipped_for(builder.machine, settings)
+    problem = Problem(state, analysis, builder.machine, sizes, settings.threads, model)
+    choice = decide(problem, settings, builder.toolchain, text, request.measure, trials)
     if request.check:
         Trial(scop, check_sizes(scop, request.sizes), builder).check(choice.seed, original(state))
     return choice
@@ -163,13 +163,19 @@ class Trial:
                 values.append(np.array(random.integers(0, high, shape), p.dtype))
         return values
 
-    def kernel(self, seed: Seed) -> Kernel:
-        source = self.builder.source(seed.state, self.signature)
+    def trials(self) -> Trials:
+        """How candidates are measured on this data."""
+        return Trials(self.source, self.kernel, lambda k: k.bind(*self.data()).seconds)
+
+    def source(self, seed: Seed) -> str:
+        return self.builder.source(seed.state, self.signature)
+
+    def kernel(self, seed: Seed, source: str) -> Kernel:
         return self.builder.kernel(self.signature, source, seed.script)
 
     def outputs(self, seed: Seed) -> dict[str, Any]:
         values = self.data()
-        self.kernel(seed)(*values)
+        self.kernel(seed, self.source(seed))(*values)
         live = {a.name for a in self.scop.arrays if a.live_out} & self.scop.written
         names = [p.name for p in self.signature.parameters]
         return {n: v for n, v in zip(names, values, strict=True) if n in live}
@@ -208,7 +214,7 @@ def known_sizes(scop: Scop, given: Mapping[str, int]) -> dict[str, int]:
     return _allowed(scop, sizes)
 
 
-def _likely_sizes(scop: Scop, given: Mapping[str, int]) -> dict[str, int]:
+def likely_sizes(scop: Scop, given: Mapping[str, int]) -> dict[str, int]:
     """The sizes that are given or that the program bounds; the others stay open."""
     found = {n: given.get(n, _largest(scop, n)) for n in scop.parameters}
     return {n: value for n, value in found.items() if value is not None}

@@ -195,6 +195,24 @@ class Settings:
         _integer,
         _not_negative,
     )
+    search: str = _setting(
+        lambda: "beam",
+        "how schedules are searched: beam, looper (LOOPer's procedure), seeds (no search)",
+        _text,
+        _one_of("beam", "looper", "seeds"),
+    )
+    search_seconds: float = _setting(
+        lambda: 1.0,
+        "seconds that a search may go on from the seeds",
+        _seconds,
+        _positive,
+    )
+    reuse: bool = _setting(
+        lambda: True,
+        "use schedules that an earlier search for the same program and machine found",
+        _flag,
+        _is_flag,
+    )
     check: bool = _setting(
         lambda: False,
         "compare every optimized kernel with the interpreter before it is returned",

@@ -204,6 +204,10 @@ class WeightsError(PerfkitError):
     """Weights of a cost model cannot be read, or belong to other features."""
 
 
+class StoreError(PerfkitError):
+    """The store of tuned schedules, or a file to import into it, cannot be used."""
+
+
 # --- distributed: groups, collectives, placements, plans -----------------------------------
 
 

@@ -130,7 +130,7 @@ def test_measured_candidates_are_reported() -> None:
     T, A, B = 3, matrix(50), matrix(50)
     kernel = perfkit.optimize(jacobi, T, A, B, measure=2)
     text = kernel.explain()
-    assert text.count(" ms ") == 3 and "original" in text
+    assert text.count(" measured ") >= 3 and "original" in text
     expected_a, expected_b = A.copy(), B.copy()
     jacobi(T, expected_a, expected_b)
     kernel(T, A, B)

@@ -356,24 +356,30 @@ class Analysis:
         self._dependences: dict[tuple[Scop, str], Dependences] = {}
         self._polyhedra: dict[Scop, Polyhedra] = {}
         self._flows: dict[Scop, tuple[Dependence, ...]] = {}
-        # Hashing a SCoP walks all of it; states of one script share the object.
-        self._recent: tuple[Scop, str, Dependences] | None = None
+        # Hashing a SCoP walks all of it; most states share the object. It is kept beside what was
+        # found, so that no other object takes over its id.
+        self._objects: dict[int, tuple[Scop, Polyhedra]] = {}
+        self._answers: dict[tuple[int, str], Dependences] = {}
 
     def polyhedra(self, scop: Scop) -> Polyhedra:
+        known = self._objects.get(id(scop))
+        if known is not None:
+            return known[1]
         found = self._polyhedra.get(scop)
         if found is None:
             found = self._polyhedra[scop] = Polyhedra(scop, self.max_operations)
+        self._objects[id(scop)] = (scop, found)
         return found
 
     def dependences(self, scop: Scop, fp: str = "strict") -> Dependences:
-        recent = self._recent
-        if recent is not None and recent[0] is scop and recent[1] == fp:
-            return recent[2]
+        poly = self.polyhedra(scop)
+        known = self._answers.get((id(scop), fp))
+        if known is not None:
+            return known
         found = self._dependences.get((scop, fp))
         if found is None:
-            found = compute(self.polyhedra(scop), fp)
-            self._dependences[scop, fp] = found
-        self._recent = (scop, fp, found)
+            found = self._dependences[scop, fp] = compute(poly, fp)
+        self._answers[id(scop), fp] = found
         return found
 
     def flows(self, scop: Scop) -> tuple[Dependence, ...]:

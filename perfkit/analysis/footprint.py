@@ -17,9 +17,9 @@ import islpy as isl
 
 from perfkit.ir.affine import Affine, Constraint, Domain
 from perfkit.ir.expr import ITEMSIZE, Access
-from perfkit.ir.isl import Polyhedra, budget_errors, domain_of
+from perfkit.ir.isl import Polyhedra, budget_errors, constraints_on
 from perfkit.ir.scop import Array, Scop, Statement
-from perfkit.ir.tree import Loop, Node, enclosing
+from perfkit.ir.tree import Node, enclosing
 
 CACHE_LINE = 64
 WRITE = -1
@@ -71,12 +71,26 @@ def walks(scop: Scop, tree: Node) -> tuple[Walk, ...]:
     """One entry for every statement, distinct access and loop around it, outer loops first."""
     found: list[Walk] = []
     for statement in scop.statements:
-        moves = _moves(statement, enclosing(tree, statement.name))
+        around = enclosing(tree, statement.name)
+        moved = steps(statement, tuple(x.expression(statement.name) for x in around))
         for position, access in accesses(statement):
-            for loop, move in moves.items():
-                steps = tuple(_change(index, move) for index in access.indices)
-                found.append(Walk(statement.name, position, access.array, loop, steps))
+            for loop, change in zip(around, moved[position], strict=True):
+                found.append(Walk(statement.name, position, access.array, loop.name, change))
     return tuple(found)
+
+
+def steps(
+    statement: Statement, values: tuple[Affine, ...]
+) -> dict[int, tuple[tuple[Fraction, ...], ...]]:
+    """Per access position and loop, how its indices change when the loop advances by one.
+
+    ``values`` are the statement's expressions in the loops around it, outermost first.
+    """
+    moves = _moves(statement.iterators, values)
+    return {
+        position: tuple(tuple(_change(i, move) for i in access.indices) for move in moves)
+        for position, access in accesses(statement)
+    }
 
 
 _TILE = 8
@@ -93,38 +107,59 @@ def _change(expr: Affine, move: Mapping[str, Fraction]) -> Fraction:
     return total
 
 
-def _moves(statement: Statement, around: tuple[Loop, ...]) -> dict[str, dict[str, Fraction]]:
+def _moves(names: tuple[str, ...], values: tuple[Affine, ...]) -> list[dict[str, Fraction]]:
     """How the iterators change when each loop advances by one."""
-    names = statement.iterators
-    rows: list[tuple[str, list[Fraction], int]] = []  # loop, linear part, step of a tile loop
-    for loop in around:
-        expr, size = loop.expression(statement.name), 1
+    rows: list[tuple[list[Fraction], int]] = []  # linear part, step of a tile loop
+    for value in values:
+        expr, size = value, 1
         while not expr.terms and len(expr.divs) == 1 and abs(expr.divs[0][1]) == 1:
             size *= expr.divs[0][0].divisor
             expr = expr.divs[0][0].inner
-        rows.append((loop.name, [Fraction(expr.coefficient(n)) for n in names], size))
+        rows.append(([Fraction(expr.coefficient(n)) for n in names], size))
+    if all(sum(map(bool, row)) == 1 == abs(sum(row)) for row, _ in rows):
+        return _straight(names, rows)
     # Loops that advance one by one span the space; tile loops walk along one of them.
-    basis: list[tuple[str, list[Fraction]]] = []
+    basis: list[tuple[int, list[Fraction]]] = []
     for tiled in (False, True):
-        for name, row, size in rows:
+        for level, (row, size) in enumerate(rows):
             if (size > 1) == tiled and _rank([r for _, r in basis] + [row]) > len(basis):
-                basis.append((name, row))
+                basis.append((level, row))
     for k in range(len(names)):
         unit = [Fraction(int(k == d)) for d in range(len(names))]
         if _rank([r for _, r in basis] + [unit]) > len(basis):
-            basis.append(("", unit))
+            basis.append((-1, unit))
     matrix = [r for _, r in basis]
-    result: dict[str, dict[str, Fraction]] = {}
-    for name, row, size in rows:
+    result: list[dict[str, Fraction]] = []
+    for level, (row, size) in enumerate(rows):
         # the basis loop that this one follows: itself, or the point loop of its tile
         place = next(
-            (k for k, (b, r) in enumerate(basis) if b == name or (size > 1 and r == row)), None
+            (k for k, (b, r) in enumerate(basis) if b == level or (size > 1 and r == row)), None
         )
         if place is None:
-            result[name] = {}
+            result.append({})
             continue
         right = [Fraction(size if k == place else 0) for k in range(len(names))]
-        result[name] = dict(zip(names, _solve(matrix, right), strict=True))
+        result.append(dict(zip(names, _solve(matrix, right), strict=True)))
+    return result
+
+
+def _straight(
+    names: tuple[str, ...], rows: list[tuple[list[Fraction], int]]
+) -> list[dict[str, Fraction]]:
+    """The same for loops that walk along one iterator each, the ordinary case."""
+    leads: dict[int, tuple[int, Fraction]] = {}  # per iterator, the loop that moves it
+    ways = [next((k, c) for k, c in enumerate(row) if c) for row, _ in rows]
+    for tiled in (False, True):
+        for level, (_, size) in enumerate(rows):
+            iterator, sign = ways[level]
+            if (size > 1) == tiled and iterator not in leads:
+                leads[iterator] = (level, sign)
+    result: list[dict[str, Fraction]] = []
+    for level, (_, size) in enumerate(rows):
+        iterator, sign = ways[level]
+        lead, way = leads[iterator]
+        follows = lead == level or (size > 1 and sign == way)
+        result.append({names[iterator]: sign * size} if follows else {})
     return result
 
 
@@ -175,54 +210,114 @@ class Trips:
     """Trip counts of the loops of a tree, for any sizes.
 
     The bounds are found once with isl; the counts at given sizes are sums over sampled outer
-    iterations, exact for rectangular and (but for rounding) for triangular loops.
+    iterations, exact for rectangular and (but for rounding) for triangular loops. Both are kept in
+    ``poly.memo``: schedules that put a statement under the same loops share them.
     """
 
     def __init__(self, poly: Polyhedra, tree: Node) -> None:
-        self._paths: dict[str, tuple[tuple[str, ...], list[list[Constraint]]]] = {}
-        with budget_errors():
-            poly.renew_budget()
-            # Statements of one domain that run together have the same bounds.
-            known: dict[tuple[Domain, tuple[Affine, ...]], list[list[Constraint]]] = {}
-            for s in poly.scop.statements:
-                around = enclosing(tree, s.name)
-                key = (s.domain, tuple(x.expression(s.name) for x in around))
-                if key not in known:
-                    known[key] = _bounds(poly, s, around)
-                self._paths[s.name] = (tuple(x.name for x in around), known[key])
+        self.poly = poly
+        self._paths = {
+            s.name: tuple((x.name, x.expression(s.name)) for x in enclosing(tree, s.name))
+            for s in poly.scop.statements
+        }
 
     def at(self, sizes: Mapping[str, int]) -> dict[tuple[str, str], Trip]:
         """``(statement, loop) -> Trip`` for every statement and loop around it."""
-        result: dict[tuple[str, str], Trip] = {}
-        for statement, (names, bounds) in self._paths.items():
-            totals = [0.0] * len(names)
-            limits = [[_limit(c, k, sizes) for c in level] for k, level in enumerate(bounds)]
-            deciding = {j for level in limits for limit in level for j, _ in limit.terms}
-            _sample(limits, deciding, [0] * len(names), 0, 1.0, totals)
-            before = 1.0
-            for name, total in zip(names, totals, strict=True):
-                result[statement, name] = Trip(total / before if before else 0.0, total)
-                before = total
-        return result
+        return {
+            (statement, name): trip
+            for statement, path in self._paths.items()
+            for (name, _), trip in zip(
+                path, trips_of(self.poly, statement, tuple(v for _, v in path), sizes), strict=True
+            )
+        }
 
 
-def _bounds(poly: Polyhedra, s: Statement, around: tuple[Loop, ...]) -> list[list[Constraint]]:
-    """Per loop, the constraints on its value ``v<k>`` in terms of the outer ones."""
-    if not around:
-        return []
-    values = ", ".join(str(loop.expression(s.name)) for loop in around)
-    image = poly.domains[s.name].apply(
-        poly.map(f"{{ {s.name}[{', '.join(s.iterators)}] -> [{values}] }}")
-    )
-    names = tuple(f"v{k}" for k in range(len(around)))
-    result = []
-    for k in range(len(around)):
-        # The hull forgets strides and holes, which an estimate can afford.
-        prefix = image.project_out(isl.dim_type.set, k + 1, len(around) - k - 1)
-        hull = isl.Set.from_basic_set(prefix.remove_divs().simple_hull())
-        pieces = domain_of(hull, names[: k + 1]).pieces
-        result.append([c for c in pieces[0] if c.expr.coefficient(f"v{k}")] if pieces else [])
+def trips_of(
+    poly: Polyhedra, statement: str, values: tuple[Affine, ...], sizes: Mapping[str, int]
+) -> tuple[Trip, ...]:
+    """The trip counts of the loops around a statement, where it has these ``values``.
+
+    Raises BudgetExceeded when isl cannot bound the loops within its budget.
+    """
+    twin = _twin(poly, statement)
+    key = ("trips", twin, values, tuple(sizes[n] for n in poly.scop.parameters))
+    found: tuple[Trip, ...] | None = poly.memo.get(key)
+    if found is None:
+        bounds = _bounds(poly, twin, values)
+        totals = [0.0] * len(values)
+        limits = [[_limit(c, k, sizes) for c in level] for k, level in enumerate(bounds)]
+        deciding = {j for level in limits for limit in level for j, _ in limit.terms}
+        _sample(limits, deciding, [0] * len(values), 0, 1.0, totals)
+        before = [1.0, *totals]
+        found = tuple(
+            Trip(total / outer if outer else 0.0, total)
+            for outer, total in zip(before, totals, strict=False)
+        )
+        poly.memo[key] = found
+    return found
+
+
+def _twin(poly: Polyhedra, statement: str) -> str:
+    """The first statement with the same domain: both have the same bounds."""
+    twins: dict[str, str] | None = poly.memo.get("twins")
+    if twins is None:
+        first: dict[Domain, str] = {}
+        twins = {s.name: first.setdefault(s.domain, s.name) for s in poly.scop.statements}
+        poly.memo["twins"] = twins
+    return twins[statement]
+
+
+def extent(poly: Polyhedra, statement: str, value: Affine) -> int | None:
+    """How many integers ``value`` spans over a statement's instances; None when sizes decide."""
+    key = ("extent", statement, value)
+    if key not in poly.memo:
+        found = image(poly, statement, (value,))
+        low, high = found.dim_min_val(0), found.dim_max_val(0)
+        known = low.is_int() and high.is_int()
+        poly.memo[key] = high.to_python() - low.to_python() + 1 if known else None
+    result: int | None = poly.memo[key]
     return result
+
+
+def image(poly: Polyhedra, statement: str, values: tuple[Affine, ...]) -> isl.Set:
+    """The values of a statement's instances, as a set without a name."""
+    iterators = ", ".join(poly.scop.statement(statement).iterators)
+    text = f"{{ {statement}[{iterators}] -> [{', '.join(map(str, values))}] }}"
+    return poly.domains[statement].apply(poly.map(text))
+
+
+def _bounds(
+    poly: Polyhedra, statement: str, values: tuple[Affine, ...]
+) -> list[tuple[Constraint, ...]]:
+    """Per loop, the constraints on its value ``v<k>`` in terms of the outer ones."""
+    keys = [("bounds", statement, values[: k + 1]) for k in range(len(values))]
+    missing = [k for k, key in enumerate(keys) if key not in poly.memo]
+    if missing:
+        names = tuple(f"v{k}" for k in range(len(values)))
+        with budget_errors():
+            poly.renew_budget()
+            whole = image(poly, statement, values[: missing[-1] + 1])
+            for k in missing:
+                # The hull forgets strides and holes, which an estimate can afford.
+                prefix = whole.project_out(isl.dim_type.set, k + 1, missing[-1] - k)
+                hull = prefix.remove_divs().simple_hull()
+                empty = hull.is_empty()
+                poly.memo[keys[k]] = () if empty else constraints_on(hull, names[: k + 1], k)
+    return [poly.memo[key] for key in keys]
+
+
+def meet(
+    poly: Polyhedra, a: str, first: tuple[Affine, ...], b: str, second: tuple[Affine, ...]
+) -> bool:
+    """Whether two statements have instances with the same ``values``."""
+    key = ("meet", a, first, b, second)
+    found: bool | None = poly.memo.get(key)
+    if found is None:
+        with budget_errors():
+            poly.renew_budget()
+            found = not image(poly, a, first).is_disjoint(image(poly, b, second))
+        poly.memo[key] = found
+    return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -352,5 +447,6 @@ def _footprint(
 
 
 __all__ = [
-    "CACHE_LINE", "WRITE", "Footprint", "Trip", "Trips", "Walk", "accesses", "footprints", "walks",
+    "CACHE_LINE", "WRITE", "Footprint", "Trip", "Trips", "Walk", "accesses", "extent", "footprints",
+    "meet", "steps", "trips_of", "walks",
 ]  # fmt: skip

@@ -149,6 +149,7 @@ class Compute:
 
     def __init__(self, facts: Facts, device: Device) -> None:
         self.device = device
+        self.facts = facts
         self.placed = facts.placed
         self.ops = {p.name: operations(p.statement.value, p.statement.write) for p in facts.placed}
         self.inside = {loop.name: tuple(s for s, _ in loop.schedule) for loop in loops(facts.tree)}
@@ -228,6 +229,8 @@ class Compute:
 
         Bounds are split where statements occupy other ranges, or single iterations.
         """
+        if (first.name, second.name) in self.facts.apart:
+            return False
         iterators = set(first.statement.iterators), set(second.statement.iterators)
         found = [
             {(n, c) for n, c in p.path[-1].expression(p.name).terms if n not in own}

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from math import prod
 
-from perfkit.analysis.footprint import WRITE, Trip, Trips, accesses, walks
+from perfkit.analysis.footprint import WRITE, Trip, accesses, meet, steps, trips_of
+from perfkit.ir.affine import Affine
 from perfkit.ir.expr import ITEMSIZE, Access
 from perfkit.ir.isl import Polyhedra
 from perfkit.ir.scop import Scop, Statement
-from perfkit.ir.tree import Loop, Node, enclosing, statements
-
-NO_TRIP = Trip(1.0, 1.0)
+from perfkit.ir.tree import Loop, Node, paths
 
 UNROLLED = 8
 """Compilers unroll an innermost loop completely when it always runs so many times or fewer."""
@@ -105,32 +105,80 @@ class Facts:
     scop: Scop
     tree: Node
     placed: tuple[Placed, ...]
+    apart: frozenset[tuple[str, str]]
+    """Pairs of statements of one innermost loop that never run in the same iteration of it."""
 
     @staticmethod
     def of(poly: Polyhedra, scop: Scop, tree: Node, sizes: Mapping[str, int]) -> Facts:
-        counts = Trips(poly, tree).at(sizes)
-        steps: dict[tuple[str, int], list[tuple[float, ...]]] = {}
-        for walk in walks(scop, tree):
-            found = steps.setdefault((walk.statement, walk.position), [])
-            found.append(tuple(map(float, walk.steps)))
-        arrays = {a.name: a for a in scop.arrays}
-        extents = {a.name: tuple(max(1, e.evaluate(sizes)) for e in a.shape) for a in scop.arrays}
-        known = scop.by_name()
+        """``poly`` is that of ``scop``; what its other schedules share is worked out once.
+
+        Raises BudgetExceeded when isl cannot bound the loops within its budget.
+        """
+        extents = _extents(poly, scop, sizes)
         placed: list[Placed] = []
-        for name in statements(tree):
-            statement = known[name]
-            path = enclosing(tree, name)
-            trips = tuple(counts.get((name, loop.name), NO_TRIP) for loop in path)
-            moves = tuple(
-                Move(
-                    position, access, ITEMSIZE[arrays[access.array].dtype], extents[access.array],
-                    tuple(steps.get((name, position), ())),
-                )
-                for position, access in accesses(statement)
-            )  # fmt: skip
+        bodies: dict[str, list[tuple[str, tuple[Affine, ...]]]] = {}
+        for name, path in paths(tree).items():
+            values = tuple(value for _, value in path)
+            moves = _moves(poly, name, values, extents)
+            trips = trips_of(poly, name, values, sizes)
             total = trips[-1].total if trips else 1.0
-            placed.append(Placed(statement, path, trips, total, moves))
-        return Facts(scop, tree, tuple(placed))
+            around = tuple(loop for loop, _ in path)
+            placed.append(Placed(scop.statement(name), around, trips, total, moves))
+            if path:
+                bodies.setdefault(around[-1].name, []).append((name, values))
+        apart = {pair for body in bodies.values() for pair in _apart(poly, body)}
+        return Facts(scop, tree, tuple(placed), frozenset(apart))
+
+
+def _extents(poly: Polyhedra, scop: Scop, sizes: Mapping[str, int]) -> dict[str, tuple[int, ...]]:
+    key = ("extents", tuple(sizes[n] for n in scop.parameters))
+    found: dict[str, tuple[int, ...]] | None = poly.memo.get(key)
+    if found is None:
+        found = {a.name: tuple(max(1, e.evaluate(sizes)) for e in a.shape) for a in scop.arrays}
+        poly.memo[key] = found
+    return found
+
+
+def _moves(
+    poly: Polyhedra, name: str, values: tuple[Affine, ...], extents: Mapping[str, tuple[int, ...]]
+) -> tuple[Move, ...]:
+    statement = poly.scop.statement(name)
+    shapes = tuple(extents[access.array] for _, access in accesses(statement))
+    key = ("moves", name, values, shapes)
+    found: tuple[Move, ...] | None = poly.memo.get(key)
+    if found is None:
+        along = steps(statement, values)
+        found = tuple(
+            Move(
+                position, access, ITEMSIZE[poly.scop.array(access.array).dtype],
+                extents[access.array], tuple(tuple(map(float, s)) for s in along[position]),
+            )
+            for position, access in accesses(statement)
+        )  # fmt: skip
+        poly.memo[key] = found
+    return found
+
+
+MOST_PAIRS = 28
+"""Pairs of statements of one loop that are told apart; in larger bodies all count as together."""
+
+
+def _apart(
+    poly: Polyhedra, body: Sequence[tuple[str, tuple[Affine, ...]]]
+) -> Iterator[tuple[str, str]]:
+    """Both orders of each pair that shares no iteration.
+
+    Tile loops follow from the loops inside them, so they are not asked.
+    """
+    points = [(name, tuple(v for v in values if not v.divs)) for name, values in body]
+    pairs = [
+        (a, b) for a, b in combinations(points, 2) if len(a[1]) == len(b[1]) and len(a[1])
+    ]  # fmt: skip
+    if len(pairs) > MOST_PAIRS:
+        return
+    for (a, first), (b, second) in pairs:
+        if not meet(poly, a, first, b, second):
+            yield from ((a, b), (b, a))
 
 
 __all__ = ["Facts", "Move", "Placed"]

@@ -8,6 +8,7 @@ pooled features) and "mean" (several of them).
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -51,20 +52,33 @@ class Predictor(Protocol):
 class Model:
     """Members whose mean is the prediction, and what they were trained on.
 
-    ``bias`` and ``slope`` calibrate the mean for another machine: ``bias + slope * mean``.
+    ``bias`` and ``slope`` calibrate the mean for another machine, and ``linear`` (float
+    [WIDTHS["program"]], or None) corrects the linear term of the program's features:
+    ``bias + slope * mean + features @ linear``.
     """
 
     members: tuple[Predictor, ...]
     meta: Mapping[str, Any]
     bias: float = 0.0
     slope: float = 1.0
+    linear: Array | None = None
+
+    @property
+    def name(self) -> str:
+        """Which weights these are, calibration included: part of the keys of stored schedules."""
+        linear = [] if self.linear is None else self.linear.round(9).tolist()
+        text = json.dumps([dict(self.meta), self.bias, self.slope, linear], sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def predict(self, tokens: Sequence[Tokens]) -> Prediction:
         """Predict many schedules at once: milliseconds for tens, well under a second for 500."""
         if not tokens:
             return Prediction(np.zeros(0), np.zeros(0))
         each = np.stack([m.predict(tokens) for m in self.members])
-        return Prediction(self.bias + self.slope * each.mean(0), each.std(0))
+        found = self.bias + self.slope * each.mean(0)
+        if self.linear is not None:
+            found = found + np.stack([t.rows["program"][0] for t in tokens]) @ self.linear
+        return Prediction(found, each.std(0))
 
 
 MEMBERS: Mapping[str, type[TreeTransformer] | type[Boosted]] = {

@@ -7,10 +7,10 @@ them, and no key or text is ever made from their printed form.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cached_property
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import islpy as isl
 
@@ -62,6 +62,8 @@ class Polyhedra:
         self.ctx = isl.Context() if ctx is None else ctx
         self.max_operations = max_operations
         self.ctx.set_max_operations(max_operations)
+        # What others have worked out about this SCoP, under keys of their own.
+        self.memo: dict[Hashable, Any] = {}
         # An empty "[] -> " would turn the text of a schedule into another expression.
         self.params = f"[{', '.join(scop.parameters)}] -> " if scop.parameters else ""
 
@@ -163,6 +165,8 @@ def affine_of(aff: isl.Aff, iterators: tuple[str, ...]) -> Affine:
     ]
 
     def numerator(value: isl.Val) -> int:
+        if denominator == 1:
+            return _int(value)
         scaled = value.mul(isl.Val.int_from_si(aff.get_ctx(), denominator))
         return _int(scaled)
 
@@ -208,6 +212,17 @@ def domain_of(pieces: isl.Set, iterators: tuple[str, ...]) -> Domain:
     return Domain(iterators, tuple(result))
 
 
+def constraints_on(
+    basic: isl.BasicSet, iterators: tuple[str, ...], k: int
+) -> tuple[Constraint, ...]:
+    """The constraints of a set without existential dimensions that involve its dimension ``k``."""
+    return tuple(
+        Constraint(_constraint_expr(c, iterators), "eq" if c.is_equality() else "ge")
+        for c in basic.remove_redundancies().get_constraints()
+        if c.involves_dims(isl.dim_type.set, k, 1)
+    )
+
+
 def _constraint_expr(constraint: isl.Constraint, iterators: tuple[str, ...]) -> Affine:
     aff = constraint.get_aff()
     return affine_of(aff, iterators)
@@ -215,5 +230,5 @@ def _constraint_expr(constraint: isl.Constraint, iterators: tuple[str, ...]) -> 
 
 __all__ = [
     "DEFAULT_MAX_OPERATIONS", "Constraint", "FloorDiv", "Polyhedra", "affine_of",
-    "budget_errors", "domain_of", "domain_text",
+    "budget_errors", "constraints_on", "domain_of", "domain_text",
 ]  # fmt: skip

@@ -165,6 +165,19 @@ def enclosing(node: Node, statement: str) -> tuple[Loop, ...]:
     raise KeyError(statement)
 
 
+def paths(node: Node) -> dict[str, tuple[tuple[Loop, Affine], ...]]:
+    """For every statement, in textual order, the loops around it and its expressions in them."""
+    match node:
+        case Leaf(statement=name):
+            return {name: ()}
+        case Loop(schedule=schedule):
+            inside = paths(node.body)
+            values = dict(schedule)
+            return {name: ((node, values[name]), *path) for name, path in inside.items()}
+        case Sequence(children=children):
+            return {name: path for child in children for name, path in paths(child).items()}
+
+
 def restrict(node: Node, keep: frozenset[str]) -> Node | None:
     """The tree without the statements outside ``keep``; None when nothing is left."""
     match node:

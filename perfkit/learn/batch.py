@@ -36,8 +36,11 @@ class Batch:
     failed: dict[int, str] = field(default_factory=dict)
 
 
-def generate(state: State, signature: Signature, analysis: Analysis, target: Target) -> str:
-    """The C text of one variant; "!why" where the generator refuses."""
+def generate(
+    state: State, signature: Signature, analysis: Analysis, target: Target,
+    longest: int = LONGEST_TEXT,
+) -> str:  # fmt: skip
+    """The C text of one variant; "!why" where the generator refuses or exceeds ``longest``."""
     try:
         text = generate_kernel(
             state.scop, state.tree, signature, Options(state.fp, target),
@@ -45,7 +48,7 @@ def generate(state: State, signature: Signature, analysis: Analysis, target: Tar
         )  # fmt: skip
     except (BudgetExceeded, InternalError, ScheduleError) as error:
         return f"!{type(error).__name__}: {error}"
-    return text if len(text) <= LONGEST_TEXT else f"!{len(text)} characters of C"
+    return text if len(text) <= longest else f"!{len(text)} characters of C"
 
 
 def compile_batch(

@@ -59,6 +59,9 @@ def data(job: dict[str, Any]) -> dict[str, Array]:
     rng = np.random.default_rng(job["seed"])
     found: dict[str, Array] = {}
     for name, dtype, shape, _ in job["arrays"]:
+        if np.dtype(dtype).kind != "f":
+            found[name] = rng.integers(0, 2 if dtype == "bool" else 4, shape).astype(dtype)
+            continue
         values = rng.random(shape, dtype=np.dtype(dtype).type) + np.dtype(dtype).type(0.5)
         if len(shape) == 2 and shape[0] == shape[1]:
             values /= np.dtype(dtype).type(shape[0])

@@ -15,7 +15,6 @@ from random import Random
 from perfkit.analysis.dependences import Analysis
 from perfkit.errors import BudgetExceeded, ScheduleError
 from perfkit.ir import show as ir_text
-from perfkit.ir.tree import enclosing
 from perfkit.ir.tree import show as show_tree
 from perfkit.schedule import script as scripts
 from perfkit.schedule import seeds
@@ -23,15 +22,13 @@ from perfkit.schedule.random import propose, random_script
 from perfkit.schedule.shape import Sizes, mark
 from perfkit.schedule.state import State, Transform
 from perfkit.schedule.steps import Steps
+from perfkit.search.space import MOST_COPIES, copies
 
 SHARES = {"seed": 0.25, "random": 0.35, "neighbour": 0.40}
 TILE_SIZES = (4, 8, 16, 32, 64, 128, 256)
 FACTORS = (2, 3, 4, 6, 8, 16)
 LONGEST = 14
 """Steps of a random script beyond which the code only grows."""
-
-MOST_COPIES = 320
-"""Accesses that jamming and unrolling may make of one statement; beyond, compilers take seconds."""
 
 _RESIZED = re.compile(r"^(Tile|StripMine|Vectorize|Jam|Unroll|Wavefront)\(")
 
@@ -97,7 +94,7 @@ class Variants:
         if scop not in self._texts:
             self._texts[scop] = ir_text.text(state.scop)
         key = (self._texts[scop], show_tree(state.tree))
-        if key not in self._seen and _copies(state) <= MOST_COPIES:
+        if key not in self._seen and copies(state) <= MOST_COPIES:
             self._seen.add(key)
             self.found.append(Variant(kind, tuple(steps), state))
 
@@ -165,19 +162,6 @@ class Variants:
         sizes = TILE_SIZES if text.startswith(("Tile", "StripMine")) else FACTORS
         new = text[: spot.start()] + str(self.rng.choice(sizes)) + text[spot.end() :]
         return [*steps[:k], *scripts.parse(new), *steps[k + 1 :]]
-
-
-def _copies(state: State) -> float:
-    """The most accesses that the code of one statement has, vectors of four counted once."""
-    most = 0.0
-    for statement in state.scop.statements:
-        copies = 1.0 + len(statement.reads)
-        for loop in enclosing(state.tree, statement.name):
-            for found in loop.marks:
-                if found.kind != "parallel":
-                    copies *= max(1.0, found.factor / (4 if found.kind == "vector" else 1))
-        most = max(most, copies)
-    return most
 
 
 __all__ = ["SHARES", "Variant", "Variants"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from perfkit.analysis.footprint import WRITE, Walk, walks
+from perfkit.analysis.footprint import WRITE, Walk, extent, walks
 from perfkit.ir.expr import ITEMSIZE
 from perfkit.ir.isl import Polyhedra
 from perfkit.ir.scop import Scop
@@ -69,17 +69,8 @@ class Locality:
 
 def is_long(poly: Polyhedra, loop: Loop, shortest: int = 8) -> bool:
     """May the loop have many iterations? False only for a small constant extent."""
-    for name in statements(loop.body):
-        statement = poly.scop.statement(name)
-        values = poly.domains[name].apply(
-            poly.map(f"{{ {name}[{', '.join(statement.iterators)}] -> [{loop.expression(name)}] }}")
-        )
-        low, high = values.dim_min_val(0), values.dim_max_val(0)
-        if not (low.is_int() and high.is_int()):
-            return True
-        if high.to_python() - low.to_python() + 1 >= shortest:
-            return True
-    return False
+    found = (extent(poly, name, loop.expression(name)) for name in statements(loop.body))
+    return any(length is None or length >= shortest for length in found)
 
 
 def lanes(scop: Scop, loop: Loop, simd_bytes: int) -> int:

@@ -1,21 +1,31 @@
-"""Choosing among candidate schedules: by name, by preference, or by measuring the finalists."""
+"""Choosing among candidate schedules: by name, by prediction, or by measuring the finalists."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from math import inf
 
-from perfkit import log
+from perfkit import config, log
 from perfkit.analysis.dependences import Analysis
-from perfkit.errors import BudgetExceeded, CompileError, InternalError, ScheduleError
+from perfkit.cost.analytic import estimate
+from perfkit.cost.scorer import Score
+from perfkit.errors import (
+    BudgetExceeded,
+    CompileError,
+    InternalError,
+    PerfkitError,
+    ScheduleError,
+)
 from perfkit.runtime.kernel import Kernel
-from perfkit.runtime.machine import Machine
 from perfkit.runtime.measure import Samples, interleaved
 from perfkit.schedule import pluto, script, seeds
 from perfkit.schedule.seeds import Seed
 from perfkit.schedule.state import State
 from perfkit.schedule.steps import Steps
-from perfkit.search.candidates import candidates
+from perfkit.search.auto import Problem, candidates
+from perfkit.search.beam import Plan, Ranked
 
 ENOUGH = 0.5
 """Seconds of measuring after which three rounds suffice."""
@@ -23,19 +33,13 @@ ENOUGH = 0.5
 CLEAR = 1.02
 """A candidate that is not faster than the original by this factor does not replace it."""
 
+HOPELESS = 3.0
+"""A candidate that takes so many times longer than the best one is not run again."""
+
+REPORTED = 12
+"""Candidates in the report of a choice without measuring."""
+
 NAMED = ("auto", "original", "parallel", "pluto")
-
-
-@dataclass(frozen=True)
-class Choice:
-    """The chosen schedule; ``report`` lists what else was considered."""
-
-    seed: Seed
-    report: tuple[Row, ...] = ()
-
-    @property
-    def script(self) -> str:
-        return self.seed.script
 
 
 @dataclass(frozen=True)
@@ -44,33 +48,75 @@ class Row:
 
     name: str
     steps: int
+    score: Score | None = None
     samples: Samples | None = None
-    note: str = field(default="")
+    note: str = ""
 
 
-def choose(
-    state: State,
-    analysis: Analysis,
-    machine: Machine,
-    schedule: str,
-    sizes: Mapping[str, int] | None = None,
-    threads: int | None = None,
-) -> Choice:
+@dataclass(frozen=True)
+class Choice:
+    """The chosen schedule; ``report`` lists what else was considered, ``reasons`` why.
+
+    A reason is a term of the cost model with its seconds in the original order and in this one.
+    """
+
+    seed: Seed
+    report: tuple[Row, ...] = ()
+    reasons: tuple[tuple[str, float, float], ...] = ()
+
+    @property
+    def script(self) -> str:
+        return self.seed.script
+
+    @property
+    def seconds(self) -> float | None:
+        """What the chosen schedule took, where it was measured."""
+        rows = [r for r in self.report if r.name == self.seed.name and r.samples is not None]
+        return rows[0].samples.minimum if rows and rows[0].samples is not None else None
+
+
+def choose(problem: Problem, schedule: str, kind: str = "beam", plan: Plan | None = None) -> Choice:
     """A schedule by name ("auto", "original", "parallel", "pluto") or from the text of a script.
 
-    ``sizes`` (values of parameters) and ``threads`` say what "auto" is to be good for.
+    Nothing is measured. ``kind`` and ``plan`` are those of the search behind "auto".
 
     Raises ScriptError, TransformError or IllegalSchedule for a script that cannot be applied.
     """
+    state, analysis = problem.state, problem.analysis
     if schedule == "original":
         return Choice(Seed("original", (), state))
     if schedule == "auto":
-        found = candidates(state, analysis, machine, sizes, threads)
-        return Choice(found[0], tuple(Row(s.name, len(s.steps)) for s in found))
+        return best_looking(problem, candidates(problem, kind, plan))
     if schedule in NAMED:
-        return Choice(_named(state, analysis, machine.simd_bytes or 16, schedule))
+        return Choice(_named(state, analysis, problem.simd_bytes, schedule))
     steps = script.parse(schedule)
     return Choice(Seed("script", steps, script.replay(state, steps, analysis)))
+
+
+def best_looking(problem: Problem, found: Sequence[Ranked]) -> Choice:
+    """The first of the candidates, the next ones in the report."""
+    original = next(r for r in found if r.seed.name == "original")
+    shown = list(found[:REPORTED])
+    shown += [] if original in shown else [original]
+    report = tuple(Row(r.seed.name, len(r.seed.steps), r.score) for r in shown)
+    seed = found[0].seed
+    return Choice(seed, report, reasons(problem, seed))
+
+
+def reasons(problem: Problem, seed: Seed) -> tuple[tuple[str, float, float], ...]:
+    """What the analytic terms say of the original order and of a schedule, in seconds."""
+
+    def terms(state: State) -> dict[str, float]:
+        poly = problem.analysis.polyhedra(state.scop)
+        found = estimate(poly, state.scop, state.tree, problem.assumed, problem.device)
+        fills = {f"filling cache {k + 1}": s for k, s in enumerate(found.memory)}
+        return {"computing": found.compute, **fills, "loops and threads": found.overhead}
+
+    try:
+        before, after = terms(problem.state), terms(seed.state)
+    except BudgetExceeded:
+        return ()
+    return tuple((name, before[name], after[name]) for name in before)
 
 
 def _named(state: State, analysis: Analysis, simd_bytes: int, name: str) -> Seed:
@@ -93,36 +139,64 @@ def _named(state: State, analysis: Analysis, simd_bytes: int, name: str) -> Seed
 
 
 def measured(
-    found: Sequence[Seed],
-    count: int,
-    build: Callable[[Seed], Kernel],
+    problem: Problem,
+    found: Sequence[Ranked],
+    source: Callable[[Seed], str],
+    build: Callable[[Seed, str], Kernel],
     run: Callable[[Kernel], Callable[[], float]],
     rounds: int = 3,
 ) -> Choice:
-    """Run the ``count`` best-looking candidates and the original; keep the fastest.
+    """Run candidates, the original among them, and keep the fastest.
 
-    ``build`` compiles a candidate and ``run`` binds it to data: the callable it returns runs once
-    and gives seconds. A candidate that does not compile is left out with a message.
+    ``source`` makes the code of a candidate, ``build`` compiles it (several at a time), and ``run``
+    binds it to data: the callable it returns runs once and gives seconds. A candidate that does not
+    compile is left out with a message.
     """
-    original = next(s for s in found if s.name == "original")
-    finalists = [s for s in found if s is not original][:count]
-    ready: list[tuple[Seed, Callable[[], float]]] = []
-    rows: list[Row] = []
-    for seed in [original, *finalists]:
-        try:
-            ready.append((seed, run(build(seed))))
-        except (BudgetExceeded, CompileError, InternalError, ScheduleError) as error:
-            if seed is original:
-                raise
-            log.get("search").warning("%s is left out: %s", seed.name, error)
-            rows.append(Row(seed.name, len(seed.steps), note=str(error).splitlines()[0]))
-    calls = [call for _, call in ready]
-    samples = interleaved(calls, rounds, keep=[0], enough=ENOUGH)
-    best = _best(samples)
+    ordered = sorted(found, key=lambda r: r.seed.name != "original")
+    kernels, notes = _kernels(ordered, source, build)
+    ready = [(one, run(kernels[k])) for k, one in enumerate(ordered) if k in kernels]
+    samples = interleaved(
+        [call for _, call in ready], rounds, enough=ENOUGH, stop_ratio=HOPELESS
+    )
+    best = ready[_best(samples)][0].seed
+    rows = [Row(ordered[k].seed.name, len(ordered[k].seed.steps), ordered[k].score, note=note)
+            for k, note in notes.items()]  # fmt: skip
     rows += [
-        Row(seed.name, len(seed.steps), s) for (seed, _), s in zip(ready, samples, strict=True)
+        Row(one.seed.name, len(one.seed.steps), one.score, taken)
+        for (one, _), taken in zip(ready, samples, strict=True)
     ]
-    return Choice(ready[best][0], tuple(rows))
+    rows.sort(key=lambda r: r.samples.minimum if r.samples else inf)
+    return Choice(best, tuple(rows), reasons(problem, best))
+
+
+def _kernels(
+    found: Sequence[Ranked],
+    source: Callable[[Seed], str],
+    build: Callable[[Seed, str], Kernel],
+) -> tuple[dict[int, Kernel], dict[int, str]]:
+    """Kernels by position, and why the missing ones are missing; the first must not be missing."""
+    kernels: dict[int, Kernel] = {}
+    notes: dict[int, str] = {}
+
+    def left_out(k: int, error: PerfkitError) -> None:
+        if k == 0:
+            raise error
+        log.get("search").warning("%s is left out: %s", found[k].seed.name, error)
+        notes[k] = str(error).splitlines()[0]
+
+    with ThreadPoolExecutor(config.available_cores()) as pool:
+        building: dict[int, Future[Kernel]] = {}
+        for k, one in enumerate(found):  # isl in this thread, compilers in the others
+            try:
+                building[k] = pool.submit(build, one.seed, source(one.seed))
+            except (BudgetExceeded, InternalError, ScheduleError) as error:
+                left_out(k, error)
+        for k, future in building.items():
+            try:
+                kernels[k] = future.result()
+            except CompileError as error:
+                left_out(k, error)
+    return kernels, notes
 
 
 def _best(samples: Sequence[Samples]) -> int:

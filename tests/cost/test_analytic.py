@@ -17,8 +17,9 @@ from perfkit.ir.isl import Polyhedra
 from perfkit.ir.scop import Scop
 from perfkit.ir.tree import Node, loops, parse
 from perfkit.runtime.machine import Cache, Machine
+from perfkit.schedule.seeds import Seed
 from perfkit.schedule.state import State
-from perfkit.search.candidates import candidates
+from perfkit.search.auto import Problem, candidates
 from tests.programs_ir import PROGRAMS, program
 
 CACHES = (Cache(1, 32 << 10, 64, 1), Cache(2, 512 << 10, 64, 1), Cache(3, 32 << 20, 64, 2))
@@ -118,22 +119,25 @@ def test_operations_of_a_fused_multiply_add() -> None:
 # -- orders ----------------------------------------------------------------------------------
 
 
-def ranked(name: str, value: int = 1000) -> list[str]:
+def best_looking(name: str, value: int = 1000) -> list[Seed]:
     state = State.start(scop_of(name))
     analysis = Analysis(parallel_reductions=True)
-    return [s.name for s in candidates(state, analysis, MACHINE, large(state.scop, value))]
+    problem = Problem(state, analysis, MACHINE, large(state.scop, value))
+    return [r.seed for r in candidates(problem, "seeds")]
+
+
+def ranked(name: str) -> list[str]:
+    return [s.name for s in best_looking(name)]
 
 
 def test_register_tiles_come_first_for_a_contraction() -> None:
-    state = State.start(scop_of("matmul"))
-    found = candidates(state, Analysis(parallel_reductions=True), MACHINE, large(state.scop))
+    found = best_looking("matmul")
     assert any(x.mark("jam") for x in loops(found[0].state.tree))
     assert "original" in [s.name for s in found]
 
 
 def test_threads_do_not_pay_for_tiny_programs() -> None:
-    state = State.start(scop_of("matmul"))
-    found = candidates(state, Analysis(parallel_reductions=True), MACHINE, large(state.scop, 4))
+    found = best_looking("matmul", 4)
     assert not any(x.mark("parallel") for x in loops(found[0].state.tree))
 
 

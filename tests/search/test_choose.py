@@ -8,10 +8,15 @@ from typing import Any, cast
 
 import pytest
 
+from perfkit.analysis.dependences import Analysis
+from perfkit.cost.scorer import Score
 from perfkit.errors import CompileError
 from perfkit.runtime.kernel import Kernel
+from perfkit.runtime.machine import Machine
 from perfkit.schedule import seeds
 from perfkit.schedule.seeds import Seed
+from perfkit.search.auto import Problem
+from perfkit.search.beam import Ranked
 from perfkit.search.choose import measured
 from tests.codegen.harness import scheduled
 from tests.programs_ir import JACOBI_1D
@@ -20,10 +25,11 @@ from tests.programs_ir import JACOBI_1D
 def chosen(times: dict[str, Sequence[float]], failing: str = "") -> str:
     """The name kept when the candidates take these seconds, round by round."""
     state = seeds.original(scheduled(JACOBI_1D)).state
-    found = [Seed(name, (), state) for name in times]
+    found = [Ranked(Seed(name, (), state), Score(1.0, 0.1)) for name in times]
+    problem = Problem(state, Analysis(), Machine.detect())
 
-    def build(seed: Seed) -> Kernel:
-        if seed.name == failing:
+    def build(seed: Seed, source: str) -> Kernel:
+        if source == failing:
             raise CompileError("no")
         return cast(Kernel, seed.name)
 
@@ -31,7 +37,7 @@ def chosen(times: dict[str, Sequence[float]], failing: str = "") -> str:
         taken = cycle(times[kernel])
         return lambda: next(taken)
 
-    return measured(found, 9, build, run).seed.name
+    return measured(problem, found, lambda s: s.name, build, run).seed.name
 
 
 @pytest.mark.parametrize(
