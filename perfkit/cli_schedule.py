@@ -85,7 +85,7 @@ def map_scop(scop: Scop, request: Request, settings: config.Settings) -> GpuChoi
     analysis = Analysis(max_operations=settings.isl_max_operations)
     return choose_gpu(
         State.start(scop, request.fp), _symbolic(scop), analysis, text,
-        _likely_sizes(scop, request.sizes),
+        likely_sizes(scop, request.sizes),
     )  # fmt: skip
 
 
