@@ -156,7 +156,7 @@ def test_the_command(
     assert main(["store", "import", str(tmp_path / "none")]) == 1
 
 
-def scale(A: np.ndarray, f: float) -> None:  # type: ignore[type-arg]
+def scale(A: np.ndarray, f: float) -> None:
     n, m = A.shape
     for i in range(n):
         for j in range(m):
