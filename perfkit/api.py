@@ -127,7 +127,7 @@ def compile_triton(
 ) -> TritonKernel:
     """The pipeline behind ``optimize(..., target="triton")``: analyse, map, generate, check."""
     analysis = Analysis(settings.isl_max_operations)
-    sizes = _example_sizes(signature, *example)
+    sizes = example_sizes(signature, *example)
     choice = choose_gpu(State.start(scop, settings.fp), signature, analysis, schedule, sizes)
     module = TritonSource(choice.part.name, assemble([choice.part]), choice.part.kernels)
     kernel = TritonKernel(
@@ -163,7 +163,7 @@ def compile_scop(
     precondition = bounds_check(scop).problem
     args, keywords = example
     problem = Problem(
-        state, analysis, builder.machine, _example_sizes(signature, args, keywords),
+        state, analysis, builder.machine, example_sizes(signature, *example),
         settings.threads, shipped_for(builder.machine, settings),
     )  # fmt: skip
     trials = None
@@ -204,22 +204,6 @@ def _finish(
 
 def _source(builder: Builder, analysis: Analysis, signature: Signature, seed: Seed) -> str:
     return builder.source(seed.state, signature, analysis.polyhedra(seed.state.scop))
-
-
-def _example_sizes(
-    signature: Signature, args: tuple[Any, ...], keywords: Mapping[str, Any]
-) -> dict[str, int]:
-    """The sizes of the example call, as far as it gives them: what the choice is made for."""
-    named = dict(zip((p.name for p in signature.inputs), args, strict=False)) | dict(keywords)
-    sizes: dict[str, int] = {}
-    for parameter in signature.inputs:
-        value = named.get(parameter.name)
-        if parameter.kind == "size" and isinstance(value, int | np.integer):
-            sizes[parameter.name] = int(value)
-        for symbol, extent in zip(parameter.shape, getattr(value, "shape", ()), strict=False):
-            if isinstance(symbol, str):
-                sizes[symbol] = int(extent)
-    return sizes
 
 
 @dataclass(frozen=True)
