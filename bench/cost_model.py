@@ -2,7 +2,9 @@
 
 DIR is a data set of ``perfkit dataset build``. The shipped weights (or ``--weights``) are compared
 with the LOOPer baseline, which is trained here on the same training split (needs torch), and with
-the analytic roofline guess, on held-out programs and held-out families. The noise row predicts a
+the analytic roofline guess, on held-out programs, held-out families and, with ``--polybench``, what
+``bench.cost_model_polybench`` measured. The "analytic" row is the model behind ``auto`` without
+weights. The noise row predicts a
 schedule's fastest round by its second fastest. LOOPer predicts speedups; its seconds take the
 measured time of the original order, which the others do not see.
 """
@@ -19,6 +21,7 @@ from typing import Any
 
 import numpy as np
 
+from bench.cost_model_polybench import groups as polybench_groups
 from perfkit.cost import model
 from perfkit.cost.device import Device
 from perfkit.cost.model import Model
@@ -31,13 +34,18 @@ from perfkit.learn.metrics import METRICS, evaluate
 from perfkit.runtime.machine import Machine
 
 Array = np.ndarray[Any, Any]
-SPLITS = ("random", "families")
+SPLITS = ("random", "families", "polybench")
 Table = dict[str, dict[str, dict[str, float]]]
 
 
 def guess(group: Group) -> Array:
     """Seconds by the analytic terms of the features alone."""
     return np.array([t.roofline * 2.0 ** t.rows["program"][0, -1] for t in group.tokens])
+
+
+def analytic(group: Group) -> Array:
+    """Seconds by the analytic model, where the group has them, else by its features."""
+    return group.analytic if group.analytic is not None else guess(group)
 
 
 def learned(found: Model, group: Group) -> Array:
@@ -65,6 +73,7 @@ def table(found: Sequence[Group], shipped: Model, epochs: int) -> Table:
         rows["looper"] = {
             s: score([train.predict(network, g) for g in t], t) for s, t in tests.items()
         }
+    rows["analytic"] = {s: score([analytic(g) for g in t], t) for s, t in tests.items()}
     rows["roofline"] = {s: score([guess(g) for g in t], t) for s, t in tests.items()}
     again = {s: [g for g in t if np.isfinite(g.again).all()] for s, t in tests.items()}
     rows["noise"] = {s: score([g.again for g in t], t) for s, t in again.items()}
@@ -77,7 +86,7 @@ def _told(epoch: int, loss: float) -> None:
 
 def show(rows: Table, counts: dict[str, int]) -> str:
     lines = []
-    for split in SPLITS:
+    for split in (s for s in SPLITS if counts[s]):
         lines.append(f"{split} ({counts[split]} programs)".ljust(26) + "".join(
             f"{m:>14}" for m in METRICS
         ))  # fmt: skip
@@ -124,6 +133,7 @@ def main() -> None:
     parser.add_argument("--curve", action="store_true", help="also the learning curve")
     parser.add_argument("--plot", type=Path, metavar="PNG")
     parser.add_argument("--json", type=Path, metavar="FILE")
+    parser.add_argument("--polybench", type=Path, metavar="DIR")
     parser.add_argument("--threads", type=int, default=2)
     args = parser.parse_args()
     try:
@@ -132,6 +142,8 @@ def main() -> None:
         parser.exit(1, f"bench.cost_model: {error}\n")
     device = Device.of(Machine.detect(), args.threads)
     found = groups(rows_of, device, 2)
+    if args.polybench:
+        found += polybench_groups(args.polybench, device)
     rows = table(found, shipped, args.looper_epochs)
     print(show(rows, {s: len(select(found, s)) for s in SPLITS}))
     if args.curve:

@@ -25,6 +25,7 @@ from perfkit import config
 from perfkit.analysis.dependences import Analysis
 from perfkit.codegen.check import example_sizes
 from perfkit.codegen.target import Target
+from perfkit.cost.analytic import estimate
 from perfkit.cost.device import Device
 from perfkit.cost.features import Extractor
 from perfkit.errors import PerfkitError
@@ -138,19 +139,22 @@ def _group(stem: str, plain: dict[str, Any], device: Device) -> Group | None:
     for number, taken in plain["seconds"].items():
         try:
             state = apply(start, plain["scripts"][number], analysis)
-            tokens = extractor.tokens(analysis.polyhedra(state.scop), state.scop, state.tree)
+            poly = analysis.polyhedra(state.scop)
+            tokens = extractor.tokens(poly, state.scop, state.tree)
+            guess = estimate(poly, state.scop, state.tree, sizes, device).seconds
         except PerfkitError as error:
             sys.stderr.write(f"{stem}: schedule {number} is left out: {error}\n")
             continue
         times = sorted(taken)
         again = times[1] if len(times) > 1 else float("nan")
-        rows.append((number, tokens, looped(state.scop, state.tree, sizes), times[0], again))
+        view = looped(state.scop, state.tree, sizes)
+        rows.append((number, tokens, view, times[0], again, guess))
     if len(rows) < 3:
         return None
-    numbers, tokens_of, views, seconds, again_of = zip(*rows, strict=True)
+    numbers, tokens_of, views, seconds, again_of, guesses = zip(*rows, strict=True)
     original = numbers.index("0") if "0" in numbers else -1
     return Group(stem, "polybench", "polybench", tokens_of, views, np.array(seconds),
-                 np.array(again_of), original)  # fmt: skip
+                 np.array(again_of), original, np.array(guesses))  # fmt: skip
 
 
 def main() -> None:

@@ -207,6 +207,18 @@ class Settings:
         _seconds,
         _positive,
     )
+    search_width: int = _setting(
+        lambda: 16,
+        "schedules that a search carries on from level to level",
+        _integer,
+        _count,
+    )
+    search_pluto: bool = _setting(
+        lambda: True,
+        "start searches from the orders of isl's scheduler, too",
+        _flag,
+        _is_flag,
+    )
     reuse: bool = _setting(
         lambda: True,
         "use schedules that an earlier search for the same program and machine found",

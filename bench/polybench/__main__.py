@@ -79,6 +79,9 @@ def build_parser() -> argparse.ArgumentParser:
     ours.add_argument("--schedule", default="auto", help="auto, original, parallel, pluto, a file")
     ours.add_argument("--fp", choices=("strict", "reassociate"), default="strict")
     ours.add_argument("--measure", type=int, default=0, metavar="K", help="run the K best looking")
+    ours.add_argument("--search", choices=("beam", "looper", "seeds"), default="beam")
+    ours.add_argument("--beam-width", type=_positive, default=16, metavar="W")
+    ours.add_argument("--no-pluto-seeds", action="store_true", help="search without them")
     how = parser.add_argument_group("how")
     how.add_argument("--rounds", type=_positive, default=MINIMUM_PAIRS, metavar="R")
     how.add_argument(
@@ -123,6 +126,9 @@ def options_of(args: argparse.Namespace) -> Options:
         schedule=schedule,
         fp=args.fp,
         measured=args.measure,
+        search=args.search,
+        width=args.beam_width,
+        pluto=not args.no_pluto_seeds,
         seed=args.seed,
         timeout=args.timeout,
     )

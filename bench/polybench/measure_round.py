@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +45,9 @@ class Options:
     schedule: str = "auto"
     fp: str = "strict"
     measured: int = 0
+    search: str = "beam"
+    width: int = 16
+    pluto: bool = True
     seed: int = 0
     timeout: float = 900.0
 
@@ -187,10 +190,18 @@ class Measurement:
             self.row.missing.update(made.missing)
         if self.options.ours:
             options = self.options
-            spec: dict[str, Any] = {"kind": OURS, "schedule": options.schedule, "fp": options.fp}
-            spec |= {"measure": options.measured, "threads": options.threads}
+            spec = {"kind": OURS, "schedule": options.schedule, "measure": options.measured}
             found.append(Candidate(OURS, OURS, spec))
-        return found
+        return [self._completed(c) for c in found]
+
+    def _completed(self, candidate: Candidate) -> Candidate:
+        """What perfkit's own candidates have in common."""
+        if candidate.spec.get("kind") != OURS:
+            return candidate
+        options = self.options
+        common = {"fp": options.fp, "threads": options.threads, "search": options.search}
+        common |= {"search_width": options.width, "search_pluto": options.pluto}
+        return replace(candidate, spec={**common, **candidate.spec})
 
     def _check(self, candidate: Candidate, reference: Reference) -> None:
         """Load, run once, compare; the worker stays alive when that went well."""

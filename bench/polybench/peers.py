@@ -274,6 +274,18 @@ def _numpy(job: Job, label: str) -> Mapping[str, Any]:
     return {"kind": "numpy"}
 
 
+def _searched(job: Job, label: str) -> Mapping[str, Any]:
+    """perfkit's code generator under LOOPer's search, no search, or only the model."""
+    return {"kind": OURS, "schedule": "auto", "search": OTHER_SEARCHES[label], "measure": 0}
+
+
+def _own_pluto(job: Job, label: str) -> Mapping[str, Any]:
+    """perfkit's code generator on the order of isl's Pluto-like scheduler, tiled by 32."""
+    return {"kind": OURS, "schedule": "pluto", "measure": 0}
+
+
+OTHER_SEARCHES = {"looper": "looper", "model": "beam", "seeds": "seeds"}
+
 # Columns in order, and the candidates of each.
 PEERS: Mapping[str, Mapping[str, Maker]] = {
     "gcc": {"gcc": _gcc},
@@ -289,6 +301,10 @@ PEERS: Mapping[str, Mapping[str, Maker]] = {
     "gcc-fast": {"gcc-fast": _gcc_fast},
     "clang-fast": {"clang-fast": _clang_fast},
     "gcc-fixed": {"gcc-fixed": _gcc_fixed},
+    "looper": {"looper": _searched},
+    "isl-pluto": {"isl-pluto": _own_pluto},
+    "seeds": {"seeds": _searched},
+    "model": {"model": _searched},
 }
 DEFAULT = ("gcc", "clang", "polly", "pluto", "numba", "blas")
 _TOOL = {"clang-fast": "clang"}

@@ -251,12 +251,23 @@ def _not_slower(verdicts: Sequence[tuple[Row, Verdict]]) -> list[str]:
 
 
 def _optimizing(rows: Sequence[Row]) -> list[str]:
-    """How long perfkit took to decide, generate and compile."""
+    """How long perfkit, and its other searches, took to decide, generate and compile."""
     key = "optimize_seconds"
-    took = [(row.results[OURS].facts[key], row.kernel) for row in rows]
-    longest, kernel = max(took)
-    median = statistics.median(seconds for seconds, _ in took)
-    return [f"time to optimize: median {median:.1f} s, longest {longest:.1f} s ({kernel})"]
+    said = []
+    for name in dict.fromkeys(n for row in rows for n in row.results):
+        took = [
+            (row.results[name].facts[key], row.kernel)
+            for row in rows if name in row.results and key in row.results[name].facts
+        ]  # fmt: skip
+        if took:
+            longest, kernel = max(took)
+            median = statistics.median(seconds for seconds, _ in took)
+            whose = "" if name == OURS else f" ({name})"
+            said.append(
+                f"time to optimize{whose}: median {median:.1f} s, longest {longest:.1f} s "
+                f"({kernel})"
+            )
+    return said
 
 
 def _missing(run: Run) -> list[str]:

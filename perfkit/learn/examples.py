@@ -13,6 +13,7 @@ import numpy as np
 
 from perfkit import log
 from perfkit.analysis.dependences import Analysis
+from perfkit.cost.analytic import estimate
 from perfkit.cost.device import Device
 from perfkit.cost.features import Extractor, Tokens
 from perfkit.errors import PerfkitError
@@ -35,6 +36,7 @@ class Group:
         seconds: float64 [schedules], the fastest round.
         again: float64 [schedules], another round, for the noise floor; NaN without one.
         original: position of the original order, or -1.
+        analytic: float64 [schedules], seconds by the analytic model; None where it was not asked.
     """
 
     name: str
@@ -45,6 +47,7 @@ class Group:
     seconds: Array
     again: Array
     original: int
+    analytic: Array | None = None
 
     @property
     def target(self) -> Array:
@@ -58,6 +61,7 @@ def group_of(entry: Entry, device: Device) -> Group | None:
     looper: list[Looped] = []
     seconds: list[float] = []
     again: list[float] = []
+    analytic: list[float] = []
     original = -1
     try:
         program = read(entry.sample.text)
@@ -71,13 +75,16 @@ def group_of(entry: Entry, device: Device) -> Group | None:
     for row in entry.timed:
         try:
             state = apply(start, row.script, analysis)
-            found = extractor.tokens(analysis.polyhedra(state.scop), state.scop, state.tree)
+            poly = analysis.polyhedra(state.scop)
+            found = extractor.tokens(poly, state.scop, state.tree)
+            guessed = estimate(poly, state.scop, state.tree, sizes, device).seconds
         except PerfkitError as error:
             log.get("learn").info("a schedule has no features: %s", error)
             continue
         if row.kind == "original":
             original = len(tokens)
         tokens.append(found)
+        analytic.append(guessed)
         looper.append(looped(state.scop, state.tree, sizes))
         times = sorted(row.seconds)
         seconds.append(times[0])
@@ -87,6 +94,7 @@ def group_of(entry: Entry, device: Device) -> Group | None:
     return Group(
         f"{entry.sample.seed}-{entry.sample.number}", entry.sample.family, split_of(entry.sample),
         tuple(tokens), tuple(looper), np.array(seconds), np.array(again), original,
+        np.array(analytic),
     )  # fmt: skip
 
 

@@ -76,7 +76,10 @@ class Problem:
 
 def plan_of(settings: config.Settings) -> Plan:
     """The bounds of a search that the settings ask for."""
-    return Plan(seconds=settings.search_seconds)
+    return Plan(
+        width=settings.search_width, each=max(1, settings.search_width // 4),
+        seconds=settings.search_seconds, pluto=settings.search_pluto,
+    )  # fmt: skip
 
 
 def candidates(

@@ -75,7 +75,8 @@ class Key:
         """``model`` names the cost model and its weights."""
         chosen = {
             "fp": fp, "threads": settings.threads, "search": settings.search,
-            "seconds": settings.search_seconds, "model": model, "compiler": toolchain.version,
+            "seconds": settings.search_seconds, "width": settings.search_width,
+            "pluto": settings.search_pluto, "model": model, "compiler": toolchain.version,
             "flags": " ".join(toolchain.key_flags(())),
         }  # fmt: skip
         return Key(

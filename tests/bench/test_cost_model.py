@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 
-from bench import cost_model
+from bench import cost_model, cost_model_polybench
+from perfkit import config
 from perfkit.cost.device import Device
 from perfkit.cost.model import Model
 from perfkit.cost.model_boosted import Boosted
 from perfkit.learn.dataset import Entry, Row
 from perfkit.learn.examples import Group, group_of
+from perfkit.learn.measure import Runner
 from perfkit.learn.metrics import METRICS
 from perfkit.learn.programs import Sample
 from perfkit.runtime.machine import Machine
@@ -42,12 +45,25 @@ def _groups() -> list[Group]:
 
 def test_the_table_has_every_metric_of_every_model() -> None:
     rows = cost_model.table(_groups(), Model((FLAT,), {}), epochs=0)
-    assert set(rows) == {"main", "roofline", "noise"}
+    assert set(rows) == {"main", "analytic", "roofline", "noise"}
     for found in rows.values():
-        assert set(found) == {"random", "families"}
+        assert set(found) == {"random", "families", "polybench"}
         assert all(set(m) == set(METRICS) for m in found.values())
     assert rows["noise"]["random"]["spearman"] > 0.99
     assert abs(rows["noise"]["random"]["mape_mean"] - 10) < 0.01
     assert rows["main"]["random"]["spearman"] == 0.0  # one value for all
-    text = cost_model.show(rows, {"random": 1, "families": 1})
+    text = cost_model.show(rows, {"random": 1, "families": 1, "polybench": 0})
+    assert "polybench" not in text  # nothing was measured of it
     assert "random (1 programs)" in text and "roofline" in text
+
+
+def test_measured_schedules_of_a_kernel_become_examples(tmp_path: Path) -> None:
+    settings = replace(config.current(), search_seconds=0.2, threads=1)
+    assert cost_model_polybench.prepare(tmp_path, "gesummv", "TINY", 6, settings) >= 3
+    with Runner() as runner:
+        assert cost_model_polybench.measure(tmp_path / "gesummv-TINY.json", runner) >= 3
+    (found,) = cost_model_polybench.groups(tmp_path, Device.of(Machine.detect(), 1))
+    assert found.split == "polybench" and found.original == 0
+    assert found.analytic is not None
+    assert len(found.tokens) == len(found.seconds) == len(found.analytic)
+    assert np.isfinite(found.seconds).all() and (found.analytic > 0).all()
