@@ -225,14 +225,19 @@ def test_a_wrong_peer_is_found_and_not_timed(
 
 def test_tiny_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "run.json"
-    words = ["--dataset", "MINI", "--kernels", "gemm,jacobi-1d", "--peers", "gcc"]
+    words = ["--dataset", "MINI", "--kernels", "gemm,jacobi-1d", "--peers", "gcc,looper,isl-pluto"]
     words += ["--threads", "2", "--rounds", "3", "--details", "--json", str(file)]
+    words += ["--beam-width", "4", "--no-pluto-seeds"]
     status = command.main(words)
     text = capsys.readouterr().out
     run = results.load(file)
     for row in run.rows:
         assert not row.error
         assert row.results["gcc"].usable and len(row.results["gcc"].seconds) >= 3
-        assert row.results["perfkit"].usable, row.results["perfkit"].error
+        for name in ("perfkit", "looper", "isl-pluto"):
+            assert row.results[name].usable, row.results[name].error
+        assert "Vectorize" not in row.results["looper"].facts["schedule"]
+        assert "Pack" not in row.results["isl-pluto"].facts["schedule"]
     assert status == 0, text
     assert "geomean" in text and "jacobi-1d" in text
+    assert "time to optimize (looper)" in text
