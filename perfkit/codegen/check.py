@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from math import prod
 from typing import Any
 
+import islpy as isl
 import numpy as np
 
 from perfkit import log
@@ -12,12 +14,19 @@ from perfkit.analysis.bounds import bounds_check
 from perfkit.codegen.interpret import run
 from perfkit.errors import CheckFailed
 from perfkit.ir.expr import FLOATS
+from perfkit.ir.isl import Polyhedra
 from perfkit.ir.scop import Scop
 from perfkit.runtime.signature import Signature
 
 _EXTENTS = (7, 11, 9, 13, 8, 10)
-_LEAST = 7
-_SCALED = 12
+_STARTS = (37, 17, 7, 3)
+"""The least size of a choice: larger ones reach more of the tiles and strips of the code."""
+
+_SMALL = 7
+_SCALED = (60, 12)
+MOST = 100_000
+"""Instances of all statements together that the interpreter is given, where that can be helped."""
+
 _TOLERANCE = {"float32": 1e-4, "float64": 1e-9}
 
 
@@ -107,7 +116,8 @@ def small_sizes(
     """Small sizes, unequal where possible, with which the program stays inside its arrays.
 
     Sizes that are equal in the example stay equal, the larger stay larger, or all keep their
-    ratios. None when no choice fits.
+    ratios. The first choice that is not too much work for an interpreter, or the least work; None
+    when no choice fits.
     """
     check = bounds_check(scop)
     names = signature.sizes
@@ -118,18 +128,40 @@ def small_sizes(
             {example[n] for n in names}
         )]  # fmt: skip
         choices = [*like, *choices]
-    return next((sizes for sizes in choices if check.problem(sizes) is None), None)
+    fitting = [(work(scop, sizes), sizes) for sizes in choices if check.problem(sizes) is None]
+    quick = [sizes for instances, sizes in fitting if instances <= MOST]
+    if quick or not fitting:
+        return quick[0] if quick else None
+    return min(fitting, key=lambda choice: choice[0])[1]
+
+
+def work(scop: Scop, sizes: Mapping[str, int]) -> int:
+    """The instances of all statements, counted in the box around each domain."""
+    poly = Polyhedra(scop)
+    total = 0
+    for domain in poly.domains.values():
+        for k, name in enumerate(scop.parameters):
+            domain = domain.fix_val(
+                isl.dim_type.param, k, isl.Val.int_from_si(poly.ctx, sizes[name])
+            )
+        if not domain.is_empty():
+            total += prod(
+                domain.dim_max_val(k).to_python() - domain.dim_min_val(k).to_python() + 1
+                for k in range(domain.dim(isl.dim_type.set))
+            )
+    return total
 
 
 def _spreads(values: set[int]) -> list[dict[int, int]]:
     """Small numbers for the positive ones: in the same order, and in the same ratios."""
     positive = sorted(v for v in values if v > 0)
-    large = [v for v in positive if v > _LEAST]
-    return [
-        {v: _LEAST + 2 * k for k, v in enumerate(positive)},
-        {v: _LEAST + 2 * k for k, v in enumerate(large)},
-        {v: max(1, v * _SCALED // positive[-1]) for v in positive},
-    ]
+    large = [v for v in positive if v > _SMALL]
+    some = [
+        {v: start + 2 * k for k, v in enumerate(chosen)}
+        for start in _STARTS for chosen in ((positive, large) if large else (positive,))
+    ]  # fmt: skip
+    ratios = [{v: max(1, v * most // positive[-1]) for v in positive} for most in _SCALED]
+    return [*some, *ratios]
 
 
 def _data(rng: np.random.Generator, dtype: str, shape: tuple[int, ...]) -> Any:
