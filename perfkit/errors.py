@@ -45,6 +45,14 @@ class SyntaxProblem(SourceError):
     """The source cannot be parsed."""
 
 
+class GraphError(PerfkitError):
+    """A region of an aten graph is not well formed, or its text was not written by perfkit."""
+
+
+class BackendError(PerfkitError):
+    """``torch.compile(backend="perfkit")``: an option is wrong, or ``strict`` met a problem."""
+
+
 class SourceFileError(PerfkitError):
     """A source file cannot be read, or an optimized one cannot be written."""
 

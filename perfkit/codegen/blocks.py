@@ -27,6 +27,7 @@ from perfkit.ir.expr import Access
 from perfkit.ir.scop import Scop, Statement
 
 _INDENT = "  "
+_NEUTRAL = {"add": "0", "mul": "1", "min": "INFINITY", "max": "-INFINITY"}
 _OPENMP = {"add": "+", "mul": "*", "and": "&", "or": "|", "xor": "^", "min": "min", "max": "max"}
 
 
@@ -190,7 +191,7 @@ class BlockWriter:
 
     def _initial(self, register: Register, outer: Registers) -> str:
         if register.combine:
-            neutral = "1" if register.combine == "mul" else "0"
+            neutral = _NEUTRAL[register.combine]
             assert register.lanes is not None
             return f" = {self._splat(neutral, register.dtype, register.lanes.count)}"
         if not register.load:
@@ -203,19 +204,25 @@ class BlockWriter:
         above = outer.find(Place(register.access, register.lanes))
         if register.combine:
             assert register.lanes is not None
-            sign = "*" if register.combine == "mul" else "+"
             lanes = [f"{register.name}[{k}]" for k in range(register.lanes.count)]
             while len(lanes) > 1:
                 half = len(lanes) // 2
-                lanes = [f"({lanes[k]} {sign} {lanes[k + half]})" for k in range(half)]
+                lanes = [self._combined(register, lanes[k], lanes[k + half]) for k in range(half)]
             above = outer.find(Place(register.access))
             target = above.name if above else self.writer.element(register.access)
-            return [f"{target} {sign}= {lanes[0]};"]
+            if register.combine in ("min", "max"):
+                return [f"{target} = {self._combined(register, target, lanes[0])};"]
+            return [f"{target} {'*' if register.combine == 'mul' else '+'}= {lanes[0]};"]
         if not register.store:
             return []
         if above:
             return [f"{above.name} = {register.name};"]
         return self._write(Place(register.access, register.lanes), register.dtype, register.name)
+
+    def _combined(self, register: Register, left: str, right: str) -> str:
+        if register.combine in ("min", "max"):
+            return f"{self.helpers.extreme(register.combine, register.dtype)}({left}, {right})"
+        return f"({left} {'*' if register.combine == 'mul' else '+'} {right})"
 
     # -- statements ----------------------------------------------------------------------------
 

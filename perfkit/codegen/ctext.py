@@ -38,6 +38,11 @@ _BINARY = {
 }  # fmt: skip
 _COMPARE = {"lt": "<", "le": "<=", "gt": ">", "ge": ">=", "eq": "==", "ne": "!="}
 _UNARY = {"neg": "-", "not": "!", "invert": "~"}
+# What glibc's libmvec has for float and double.
+_VECTOR_MATH = frozenset(
+    {"exp", "exp2", "log", "log2", "log10", "log1p", "expm1", "sin", "cos", "tan", "asin", "acos"}
+    | {"atan", "sinh", "cosh", "tanh", "erf", "cbrt", "pow", "atan2", "hypot"}
+)
 _SUBINT = ("int8", "int16", "uint8", "uint16")
 _PRIMARY, _PREFIX, _TERNARY = 20, 12, 0
 
@@ -48,9 +53,14 @@ def vector_type(dtype: str, lanes: int) -> str:
 
 @dataclass
 class Helpers:
-    """Small functions and types that the text used, so that only those are defined."""
+    """Small functions and types that the text used, so that only those are defined.
+
+    ``vector_math``: functions such as exp may be replaced by the C library's vector forms, which
+    are less exact (4 units in the last place).
+    """
 
     used: dict[str, str] = field(default_factory=dict)
+    vector_math: bool = False
 
     def need(self, name: str, text: str) -> str:
         self.used[name] = text
@@ -85,6 +95,35 @@ class Helpers:
         sign = "<" if kind == "min" else ">"
         return self.need(
             name, f"static inline {c} {name}({c} a, {c} b) {{ return a {sign} b ? a : b; }}"
+        )
+
+    def vector_extreme(self, kind: str, dtype: str, lanes: int) -> str:
+        vector = self.vector(dtype, lanes)
+        mask = f"i{8 * ITEMSIZE[dtype]}x{lanes}"
+        self.need(
+            mask,
+            f"typedef int{8 * ITEMSIZE[dtype]}_t {mask} "
+            f"__attribute__((vector_size({ITEMSIZE[dtype] * lanes})));",
+        )
+        sign = "<" if kind == "min" else ">"
+        name = f"{kind}_{vector}"
+        return self.need(
+            name,
+            f"#define {name}(a, b) __extension__({{ const {vector} a_ = (a), b_ = (b); "
+            f"const {mask} m_ = a_ {sign} b_; "
+            f"({vector})((m_ & ({mask})a_) | (~m_ & ({mask})b_)); }})",
+        )
+
+    def mathematics(self, function: str, dtype: str, count: int) -> None:
+        """Declare that a function of the C library has vector forms (glibc's libmvec)."""
+        name, c = function + ("f" if dtype == "float32" else ""), C_TYPES[dtype]
+        arguments = ", ".join([c] * count)
+        self.need(
+            f"libmvec {name}",
+            "#if defined(__GNUC__) && !defined(__clang__) && defined(__x86_64__) "
+            "&& defined(__GLIBC_PREREQ)\n#if __GLIBC_PREREQ(2, 35)\n"
+            "#pragma omp declare simd notinbranch\n"
+            f"extern {c} {name}({arguments}) __attribute__((const));\n#endif\n#endif",
         )
 
     def floor_mod(self, dtype: str) -> str:
@@ -222,11 +261,18 @@ class Writer:
                 args = ", ".join(at(a, _TERNARY) for a in expr.args)
                 return f"{self.function(expr)}({args})", _PRIMARY
             case Binary():
-                return self._binary(expr, at)
+                return self._binary(expr, at, instance.lanes)
         raise InternalError(f"no C text for {type(expr).__name__}")
 
-    def _binary(self, expr: Binary, at: Callable[[Expr, int], str]) -> tuple[str, int]:
+    def _binary(
+        self, expr: Binary, at: Callable[[Expr, int], str], lanes: Lanes | None
+    ) -> tuple[str, int]:
         left, right, op = expr.left, expr.right, expr.op
+        if lanes is not None and op in ("min", "max"):
+            # An operand that is no vector becomes one; x - 0 is x, signs and NaN included.
+            name = self.helpers.vector_extreme(op, expr.dtype, lanes.count)
+            zero = f"({self.helpers.vector(expr.dtype, lanes.count)}){{0}}"
+            return f"{name}({at(left, 9)} - {zero}, {at(right, 9)} - {zero})", _PRIMARY
         named = {
             "min": lambda: self.helpers.extreme("min", expr.dtype),
             "max": lambda: self.helpers.extreme("max", expr.dtype),
@@ -255,6 +301,8 @@ class Writer:
             )
         if name == "abs":
             name = "fabs"
+        if self.helpers.vector_math and name in _VECTOR_MATH:
+            self.helpers.mathematics(name, call.dtype, len(call.args))
         return name + ("f" if call.dtype == "float32" else "")
 
 

@@ -136,7 +136,7 @@ def generate_region(
     names = Names.of(scop, tree, options.names.values())
     with budget_errors():
         scop, nodes, inside = loop_ast(poly, scop, tree, options, names)
-    helpers = Helpers()
+    helpers = Helpers(vector_math=options.fp == "reassociate")
     writer = Writer(helpers, options.names, {})
     used = (scop.written | scop.read) - inside
     local = [a for a in scop.arrays if a.local and a.rank and a.name in used]

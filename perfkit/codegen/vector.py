@@ -60,7 +60,7 @@ from perfkit.ir.expr import (
 from perfkit.ir.expr import walk as walk_expr
 from perfkit.ir.scop import Statement
 
-_LANE_OPS = ("add", "sub", "mul", "div")
+_LANE_OPS = ("add", "sub", "mul", "div", "min", "max")
 
 
 @dataclass(frozen=True, slots=True)

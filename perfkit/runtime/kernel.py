@@ -140,6 +140,11 @@ class Kernel:
     def __repr__(self) -> str:
         return f"<Kernel {self.signature}>"
 
+    @property
+    def entry(self) -> Entry:
+        """The compiled function, for callers that check their arguments themselves."""
+        return self._entry
+
     def explain(self) -> str:
         """Why this kernel looks as it does, in words."""
         return self._explain() if callable(self._explain) else self._explain

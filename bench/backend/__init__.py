@@ -1,0 +1,1 @@
+"""``torch.compile(backend="perfkit")`` against eager torch and Inductor."""

@@ -1,0 +1,159 @@
+"""Whether a candidate region becomes a perfkit kernel.
+
+It must lower and compile, agree with torch (as exact against float64 as eager torch, up to a small
+factor), and be faster than what Inductor would do: by measurement under ``max-autotune``, else by
+a prediction with a margin. Decisions are kept on disk.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+
+import torch
+from torch import Tensor
+
+from perfkit import config
+from perfkit.backend import pricing, program, reference
+from perfkit.backend.capture import Region
+from perfkit.backend.options import Options
+from perfkit.backend.program import Program, Spec
+from perfkit.backend.records import Records
+from perfkit.backend.report import RegionReport
+from perfkit.backend.schedules import REGION
+from perfkit.errors import CheckFailed, PerfkitError
+from perfkit.frontends import fx_graph
+from perfkit.frontends.fx_graph import Graph
+
+MARGIN = 1.3
+"""How many times faster a region must be predicted to be, without measuring."""
+
+SAVED = 2e-5
+"""Seconds a region must be predicted to save at least."""
+
+WORSE = 1.5
+"""How much larger than eager torch's a kernel's error may be, against float64."""
+
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What became of a region; ``packed`` is the operator's argument when it is kept."""
+
+    report: RegionReport
+    packed: str = ""
+
+
+Measure = Callable[[Graph, Program, Sequence[int]], tuple[float, float]]
+"""Seconds of the kernel and of Inductor's own code for a region, at certain sizes."""
+
+
+def decide(
+    kind: str, operators: str, region: Region, options: Options, measure: Measure | None
+) -> Decision:
+    """Keep the region or not; never raises what perfkit raises on purpose."""
+    settings = config.current()
+    spec = Spec(fx_graph.dumps(region.graph), options.fp, REGION, torch.get_num_threads())
+    identity = program.identity(settings)
+    question = json.dumps(
+        [FORMAT, asdict(spec), identity, options.keep, options.check, measure is not None]
+    )
+    key = "decision-" + hashlib.sha256(question.encode()).hexdigest()
+    records = Records(settings.cache_dir)
+    known = _known(records, key)
+    if known is not None:
+        return known
+    try:
+        decision = _decide(kind, operators, region.graph, spec, options, measure)
+    except PerfkitError as error:
+        return Decision(RegionReport(kind, operators, False, str(error), trouble=True))
+    records.put(key, {"report": asdict(decision.report), "packed": decision.packed})
+    return decision
+
+
+def _known(records: Records, key: str) -> Decision | None:
+    found = records.get(key)
+    if found is None:
+        return None
+    try:
+        return Decision(RegionReport(**found["report"]), str(found["packed"]))
+    except (KeyError, TypeError):
+        return None
+
+
+def _decide(
+    kind: str,
+    operators: str,
+    graph: Graph,
+    spec: Spec,
+    options: Options,
+    measure: Measure | None,
+) -> Decision:
+    theirs = pricing.inductor_seconds(graph, spec.threads)
+    ours = pricing.region_seconds(graph, spec.threads)
+
+    def report(
+        kept: bool, reason: str, schedule: str = "", measured: tuple[float, float] = (0.0, 0.0)
+    ) -> RegionReport:
+        return RegionReport(kind, operators, kept, reason, schedule, ours, theirs, *measured)
+
+    promising = theirs > MARGIN * ours and theirs - ours > SAVED
+    if not options.keep and measure is None and not promising:
+        return Decision(report(False, "not clearly faster by prediction"))
+    packed = spec.pack()
+    made = program.load(packed)
+    sizes = [graph.hints[s] for s in graph.sizes]
+    if options.check:
+        check(graph, made, sizes)
+    if options.keep:
+        return Decision(report(True, "kept on request", made.schedule), packed)
+    if measure is None:
+        return Decision(report(True, "predicted to be faster", made.schedule), packed)
+    times = measure(graph, made, sizes)
+    if times[1] < times[0] * pricing.CLEAR:
+        return Decision(report(False, "measured: not faster", made.schedule, times))
+    return Decision(report(True, "measured to be faster", made.schedule, times), packed)
+
+
+def check(graph: Graph, made: Program, sizes: Sequence[int]) -> None:
+    """Compare a kernel with torch on random inputs.
+
+    Raises:
+        CheckFailed: another value, or a larger error than torch's own.
+    """
+    inputs = reference.example(graph, sizes)
+    got = made(inputs, sizes)
+    eager = reference.run(graph, inputs, sizes)
+    exact = reference.run(graph, inputs, sizes, wide=True)
+    for name, mine, torchs, truth in zip(graph.outputs, got, eager, exact, strict=True):
+        problem = difference(mine, torchs, truth)
+        if problem:
+            raise CheckFailed(f"{made.kernel.signature.name}: result {name} {problem}")
+
+
+def difference(mine: Tensor, eager: Tensor, exact: Tensor) -> str:
+    """What is wrong with a result, given torch's own and the one in float64; "" when nothing."""
+    if mine.shape != eager.shape or mine.dtype != eager.dtype:
+        return f"is {tuple(mine.shape)} {mine.dtype}, not {tuple(eager.shape)} {eager.dtype}"
+    if not mine.is_floating_point():
+        return "" if torch.equal(mine, eager) else "differs"
+    if not torch.equal(mine.isnan(), eager.isnan()):
+        return "has NaN elsewhere"
+    finite = exact.isfinite() & eager.isfinite()
+    if not torch.equal(mine[~finite].nan_to_num(), eager[~finite].nan_to_num()):
+        return "has infinities elsewhere"
+    if not bool(finite.any()):
+        return ""
+    truth = exact[finite].double()
+    scale = float(truth.abs().max()) + torch.finfo(torch.float64).tiny
+    errors = [float((x[finite].double() - truth).abs().max()) / scale for x in (mine, eager)]
+    allowed = WORSE * errors[1] + 2 * torch.finfo(mine.dtype).eps
+    return "" if errors[0] <= allowed else (
+        f"has the error {errors[0]:.2g} relative to the largest value, eager torch {errors[1]:.2g}"
+    )
+
+
+__all__ = ["Decision", "Measure", "check", "decide", "difference"]

@@ -1,0 +1,100 @@
+"""The schedule of a region: the order that the lowering chose with its loops marked, or any other
+candidate that the search offers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from perfkit import log
+from perfkit.analysis.dependences import Analysis
+from perfkit.errors import BudgetExceeded, ScheduleError
+from perfkit.ir.tree import Loop, Node, Sequence, loops
+from perfkit.runtime.machine import Machine
+from perfkit.schedule import script, seeds
+from perfkit.schedule.locality import is_long, lanes
+from perfkit.schedule.seeds import Seed
+from perfkit.schedule.state import State
+from perfkit.schedule.steps import Steps
+from perfkit.schedule.transforms import Parallelize, Vectorize
+from perfkit.search.candidates import candidates
+
+REGION = "region"
+
+LONG = 4096
+"""Iterations of single statements that are worth sharing among threads."""
+
+ACCUMULATORS = 4
+"""Vectors of partial results that a reduction keeps, to hide the latency of an addition."""
+
+
+def marked(state: State, analysis: Analysis, machine: Machine) -> Seed:
+    """The program's own order, outermost parallel loops on threads, innermost ones in lanes."""
+    start = Steps(state, analysis)
+    simd_bytes = machine.simd_bytes or 16
+    steps = seeds.parallel(start, simd_bytes)
+    for loop in list(_outermost(steps.tree)):
+        # Starting threads costs more than a short loop of single statements.
+        if loops(loop.body) or is_long(steps.dependences.polyhedra, loop, LONG):
+            steps.attempt(Parallelize(loop.name))
+    for loop in loops(steps.tree):
+        if loops(loop.body) or loop.mark("vector") or loop.mark("parallel"):
+            continue
+        width = lanes(steps.state.scop, loop, simd_bytes)
+        for parts in (ACCUMULATORS, ACCUMULATORS // 2, 1):
+            if not is_long(steps.dependences.polyhedra, loop, parts * width):
+                continue
+            if steps.attempt(Vectorize(loop.name, parts * width)):
+                break
+    return Seed(REGION, steps.done, steps.state)
+
+
+def _outermost(tree: Node) -> Iterator[Loop]:
+    """Outermost loops of nests in which nothing is parallel yet."""
+    match tree:
+        case Loop():
+            if not any(loop.mark("parallel") for loop in loops(tree)):
+                yield tree
+        case Sequence(children=children):
+            for child in children:
+                yield from _outermost(child)
+
+
+def candidates_for(
+    state: State,
+    analysis: Analysis,
+    machine: Machine,
+    sizes: Mapping[str, int],
+    threads: int,
+    count: int,
+) -> list[Seed]:
+    """Schedules to measure: the marked order first, then what the search likes best."""
+    found = [best_effort(state, analysis, machine)]
+    if count < 1:
+        return found
+    for seed in candidates(state, analysis, machine, sizes, threads):
+        if len(found) <= count and all(seed.state != other.state for other in found):
+            found.append(seed)
+    return found
+
+
+def named(name: str, state: State, analysis: Analysis, machine: Machine) -> Seed:
+    """ "region" for the marked order, else the schedule that a script leads to.
+
+    Raises ScriptError, TransformError or IllegalSchedule for a script that cannot be applied.
+    """
+    if name == REGION:
+        return best_effort(state, analysis, machine)
+    steps = script.parse(name)
+    return Seed("script", steps, script.replay(state, steps, analysis))
+
+
+def best_effort(state: State, analysis: Analysis, machine: Machine) -> Seed:
+    """The marked order, or the plain one when the analysis is too costly."""
+    try:
+        return marked(state, analysis, machine)
+    except (BudgetExceeded, ScheduleError) as error:
+        log.get("backend").info("the region's loops stay unmarked: %s", error)
+        return seeds.original(state)
+
+
+__all__ = ["REGION", "best_effort", "candidates_for", "marked", "named"]
