@@ -168,7 +168,13 @@ def _fitting(x: TorchTensor, tensor: Tensor, want: tuple[int, ...]) -> TorchTens
     matters = (d for d, n in enumerate(x.shape) if n != 1)
     if all(x.stride(d) == want[d] for d in matters):
         return x
-    return torch.empty_strided(x.shape, want, dtype=x.dtype).copy_(x)
+    fresh = torch.empty_strided(x.shape, want, dtype=x.dtype)
+    once = [d for d, step in enumerate(want) if step == 0]
+    place = fresh
+    for d in once:
+        place, x = place.narrow(d, 0, 1), x.narrow(d, 0, 1)
+    place.copy_(x)
+    return fresh
 
 
 # -- making one -------------------------------------------------------------------------------

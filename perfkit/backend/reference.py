@@ -31,6 +31,8 @@ def run(
     for node in graph.nodes:
         args = resolve(node.args, values, named, wide)
         kwargs = resolve(dict(node.kwargs), values, named, wide)
+        if node.base == "iota":
+            kwargs |= {"device": "cpu", "requires_grad": False}
         values[node.name] = function(node)(*args, **kwargs)
     return [values[name] for name in graph.outputs]
 
@@ -39,6 +41,8 @@ def function(node: Node) -> Any:
     """The torch operator of a node."""
     if node.base == "getitem":
         return operator.getitem
+    if node.base in ("view", "_unsafe_view"):
+        return torch.ops.aten.reshape.default
     base, _, overload = node.op.partition(".")
     for space in NAMESPACES:
         packet = getattr(getattr(torch.ops, space), base, None)

@@ -7,11 +7,12 @@ threads something to share. Scans of floats carry double precision, as torch's d
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from math import inf
 from typing import Any
 
 from perfkit.frontends.fx_graph import Node, Shape, Tensor
-from perfkit.frontends.fx_index import Index, Lazy, dimension
+from perfkit.frontends.fx_index import Index, Lazy, dimension, selected, sliced
 from perfkit.frontends.fx_pointwise import Unsuited, convert
 from perfkit.frontends.fx_stages import Axis, Part, Stage, Write
 from perfkit.frontends.fx_storage import Storage, element
@@ -242,6 +243,28 @@ def _moments(storage: Storage, node: Node, args: Any, options: Any) -> tuple[Laz
     return storage.stored(variance), mean
 
 
+def _variance(storage: Storage, node: Node, args: Any, options: Any) -> Lazy:
+    assert isinstance(node.result, Tensor)
+    both = replace(node, result=(node.result, node.result))
+    return _moments(storage, both, args, options)[0]
+
+
+def _parts(storage: Storage, node: Node, args: Any, options: Any) -> tuple[Lazy, ...]:
+    """split and unbind: slices one after the other."""
+    x: Lazy = args[0]
+    assert isinstance(node.result, tuple)
+    d = dimension(_argument(args, options, 1 if node.base == "unbind" else 2, "dim", 0), x.rank)
+    start, found = Affine.constant(0), []
+    for tensor in node.result:
+        if node.base == "unbind":
+            found.append(selected(x, d, start))
+            start = start + 1
+        else:
+            found.append(sliced(x, tensor.shape, d, start, 1))
+            start = start + tensor.shape[d]
+    return tuple(found)
+
+
 # -- scans ------------------------------------------------------------------------------------
 
 
@@ -348,7 +371,8 @@ Handler = Callable[[Storage, Node, Any, Any], Lazy | tuple[Lazy, ...]]
 
 HANDLERS: Mapping[str, Handler] = {
     "sum": _sum, "mean": _mean, "amax": _extremum("max"), "amin": _extremum("min"),
-    "var_mean": _moments, "cumsum": _scan("add"), "cumprod": _scan("mul"),
+    "var_mean": _moments, "var": _variance,
+    "split": _parts, "split_with_sizes": _parts, "unbind": _parts, "cumsum": _scan("add"), "cumprod": _scan("mul"),
     "mm": _matmul, "bmm": _matmul, "addmm": _added_matmul, "baddbmm": _added_matmul,
 }  # fmt: skip
 """Rules by the operator's name without overload."""

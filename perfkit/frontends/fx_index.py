@@ -92,8 +92,6 @@ def view(x: Lazy, shape: Shape) -> Lazy:
                 result[old[0]] = linear
         return tuple(result)
 
-    if any(len(old) > 1 and len(new) > 1 for old, new in groups):
-        raise Unsuited("a view that regroups dimensions")
     for old, new in groups:
         for d in old[1:]:
             _constant(x.shape[d])
@@ -334,6 +332,7 @@ HANDLERS: Mapping[str, Handler] = {
     ),
     "select": lambda a, o, shape, dtype: selected(a[0], a[1], a[2]),
     "flip": lambda a, o, shape, dtype: flipped(a[0], a[1]),
+    "rev": lambda a, o, shape, dtype: flipped(a[0], a[1]),
     "cat": lambda a, o, shape, dtype: concatenated(a[0], shape, _option(a, o, 1, "dim", 0), dtype),
     "constant_pad_nd": lambda a, o, shape, dtype: padded(
         a[0], shape, a[1], _option(a, o, 2, "value", 0)

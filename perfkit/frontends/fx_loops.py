@@ -112,14 +112,22 @@ class Lowering(Storage):
         raise Unsuited("is not among the operators that perfkit lowers")
 
     def nan_shows_anyway(self, node: Node) -> bool:
-        """Whether a maximum is only subtracted from its own operand, as softmax does.
+        """Whether a maximum is only there to be subtracted from its own operand.
 
-        A NaN there is in the difference too, so the maximum itself need not keep it.
+        Softmax and logsumexp do that, and a NaN is in the difference too, so that the maximum
+        itself need not keep it.
         """
-        users = [n for n in self.graph.nodes if node.name in _references(n.args)]
-        return node.name not in self.graph.outputs and all(
-            n.base == "sub" and n.args[0] == node.args[0] for n in users
-        )
+        followed, shown = {node.name}, False
+        for other in self.graph.nodes:
+            if followed.isdisjoint(_references((other.args, dict(other.kwargs)))):
+                continue
+            if other.base == "sub" and other.args[0] == node.args[0]:
+                shown = True
+            elif other.base in ("abs", "eq", "where", "squeeze", "view"):
+                followed.add(other.name)
+            elif other.base != "add":
+                return False
+        return shown and followed.isdisjoint(self.graph.outputs)
 
     def pointwise(self, node: Node, args: Sequence[Any], options: dict[str, Any]) -> Lazy:
         tensor = node.result

@@ -146,6 +146,10 @@ def _clamp(args: Sequence[Operand], dtype: str, options: Mapping[str, Any]) -> E
     return value
 
 
+def _clamp_max(args: Sequence[Operand], dtype: str, options: Mapping[str, Any]) -> Expr:
+    return _clamp(args[:1], dtype, {"max": args[1]})
+
+
 def _relu(args: Sequence[Operand], dtype: str, options: Mapping[str, Any]) -> Expr:
     return _clamp((args[0], 0), dtype, {})
 
@@ -227,7 +231,7 @@ RULES: Mapping[str, Rule] = {
     "lt": _compare("lt"), "le": _compare("le"), "gt": _compare("gt"), "ge": _compare("ge"),
     "eq": _compare("eq"), "ne": _compare("ne"),
     "maximum": _extreme("gt"), "minimum": _extreme("lt"),
-    "clamp": _clamp, "clamp_min": _clamp, "relu": _relu, "neg": _negate, "abs": _absolute,
+    "clamp": _clamp, "clamp_min": _clamp, "clamp_max": _clamp_max, "relu": _relu, "neg": _negate, "abs": _absolute,
     "bitwise_not": _invert, "logical_not": _not, "pow": _power, "square": _square,
     "reciprocal": _one_over(None), "rsqrt": _one_over(_call("sqrt")),
     "sigmoid": _one_over(_one_plus_exp_minus),
