@@ -26,7 +26,7 @@ STREAM = 9e9
 CACHED = 3e10
 """The same for arrays that stay in the last cache."""
 
-SCAN = 2.5e-9
+SCAN = 4e-9
 """Seconds per element of aten's scans."""
 
 OUR_SCAN = 1.3e-9

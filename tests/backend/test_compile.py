@@ -1,0 +1,169 @@
+"""``torch.compile`` with the backend: results, gradients, shapes, options, refusals."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+torch = pytest.importorskip("torch")
+from torch.nn import functional as F  # noqa: E402
+
+from perfkit import backend, config  # noqa: E402
+from perfkit.backend import program  # noqa: E402
+from perfkit.errors import BackendError  # noqa: E402
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path_factory: Any) -> Any:
+    folder = tmp_path_factory.getbasetemp() / "backend-cache"
+    torch.compiler.reset()
+    with config.scope(cache_dir=Path(folder)), torch._inductor.config.patch(
+        force_disable_caches=True
+    ):
+        yield
+
+
+def randn(*shape: int) -> Any:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(0))
+
+
+def gated_scan(x: Any) -> Any:
+    return torch.cumsum(torch.tanh(x), -1) * torch.sigmoid(x)
+
+
+def compiled(function: Any, **options: Any) -> Any:
+    return torch.compile(
+        function, backend=backend.perfkit, fullgraph=True, options={"keep": True, **options}
+    )
+
+
+def test_forward_and_gradient() -> None:
+    x, y = randn(8, 40).requires_grad_(), randn(8, 40).requires_grad_()
+    weight = randn(8, 40)
+    found, wanted = compiled(gated_scan)(x), gated_scan(y)
+    torch.testing.assert_close(found, wanted)
+    (found * weight).sum().backward()
+    (wanted * weight).sum().backward()
+    torch.testing.assert_close(x.grad, y.grad)
+
+
+def test_a_region_is_used_and_explained() -> None:
+    report = backend.explain(gated_scan, randn(8, 40), options={"keep": True})
+    kept = [r for g in report.graphs for r in g.regions if r.kept]
+    assert [r.kind for r in kept] == ["scan"]
+    assert "cumsum" in str(report) and "Parallelize" in str(report)
+
+
+def test_by_default_only_what_pays_is_kept() -> None:
+    report = backend.explain(gated_scan, randn(8, 40))
+    assert not any(r.kept for g in report.graphs for r in g.regions)
+    assert "not clearly faster" in str(report)
+    large = backend.explain(gated_scan, randn(512, 4096))
+    assert any(r.kept for g in large.graphs for r in g.regions)
+
+
+def test_two_sizes_cost_one_more_compilation() -> None:
+    fast = compiled(gated_scan)
+    counters = torch._dynamo.utils.counters
+    counters.clear()
+    for rows in (8, 16, 24, 40):
+        x = randn(rows, 40)
+        torch.testing.assert_close(fast(x), gated_scan(x))
+    assert counters["stats"]["unique_graphs"] <= 2
+
+
+def test_inference_mode_and_no_grad() -> None:
+    fast = compiled(gated_scan)
+    x = randn(8, 40)
+    with torch.inference_mode():
+        torch.testing.assert_close(fast(x), gated_scan(x))
+
+
+def test_in_place_and_aliased_inputs() -> None:
+    def update(x: Any, y: Any) -> Any:
+        x.add_(torch.cumsum(y, -1))
+        return x * 2
+
+    x, y = randn(4, 9), randn(4, 9)
+    mine, theirs = x.clone(), x.clone()
+    torch.testing.assert_close(compiled(update)(mine, y), update(theirs, y))
+    torch.testing.assert_close(mine, theirs)
+    mine, theirs = x.clone(), x.clone()
+    torch.compiler.reset()
+    torch.testing.assert_close(compiled(update)(mine, mine), update(theirs, theirs))
+    torch.testing.assert_close(mine, theirs)
+
+
+@pytest.mark.parametrize("shape", [(0, 5), (5, 0), (1, 1), (1, 7)])
+def test_empty_and_single(shape: tuple[int, ...]) -> None:
+    x = randn(*shape)
+    torch.testing.assert_close(compiled(gated_scan)(x), gated_scan(x))
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64])
+def test_element_types_that_are_left_to_inductor(dtype: Any) -> None:
+    x = randn(6, 12).to(dtype)
+    torch.testing.assert_close(compiled(gated_scan)(x), gated_scan(x), rtol=2e-2, atol=2e-2)
+
+
+def test_strided_and_expanded_inputs() -> None:
+    fast = compiled(gated_scan)
+    base = randn(12, 10)
+    for x in (base.t(), base[::2, 1:7], base[:1].expand(6, 10)):
+        torch.compiler.reset()
+        found, wanted = fast(x), gated_scan(x)
+        torch.testing.assert_close(found, wanted)
+        assert found.stride() == wanted.stride()
+
+
+def test_a_whole_layer_trains() -> None:
+    torch.manual_seed(0)
+    layer = torch.nn.TransformerEncoderLayer(16, 2, 32, dropout=0.0, batch_first=True)
+    x = randn(2, 6, 16)
+    wanted = torch.autograd.grad(layer(x).square().mean(), list(layer.parameters()))
+    found = torch.autograd.grad(compiled(layer)(x).square().mean(), list(layer.parameters()))
+    for a, b in zip(found, wanted, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("fallback", ["eager", "inductor"])
+def test_fallbacks_agree(fallback: str) -> None:
+    x = randn(3, 20)
+
+    def norm(x: Any) -> Any:
+        return F.layer_norm(x, (20,)).softmax(-1)
+
+    torch.testing.assert_close(compiled(norm, fallback=fallback)(x), norm(x))
+
+
+@pytest.mark.parametrize(
+    ("mode", "options", "word"),
+    [("fastest", None, "fastest"), (None, {"strcit": True}, "strict"), (None, {"fp": "x"}, "fp")],
+)
+def test_unknown_options_are_refused(mode: Any, options: Any, word: str) -> None:
+    with pytest.raises(BackendError, match=word):
+        backend.perfkit(torch.fx.GraphModule({}, torch.fx.Graph()), [], mode=mode, options=options)
+
+
+def test_inductors_own_options_pass() -> None:
+    x = randn(3, 20)
+    fast = compiled(gated_scan, epilogue_fusion=False)
+    torch.testing.assert_close(fast(x), gated_scan(x))
+
+
+def test_no_compiler_leaves_all_to_inductor(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    x = randn(5, 21)
+    program.load.cache_clear()
+    with config.scope(cc="no-such-compiler"):
+        torch.testing.assert_close(compiled(gated_scan)(x), gated_scan(x))
+    assert "no C compiler" in caplog.text
+
+
+def test_strict_raises_instead() -> None:
+    program.load.cache_clear()
+    with config.scope(cc="no-such-compiler"), pytest.raises(Exception, match="no C compiler"):
+        compiled(gated_scan, strict=True)(randn(5, 22))
