@@ -24,7 +24,9 @@ SMALL_PRODUCT = 64
 """Rows, columns and inner length up to which a batched product is better fused than called."""
 
 SCANS = ("cumsum", "cumprod")
-ACCUMULATING = (*SCANS, "sum", "mean", "amax", "amin", "var_mean", "var", "split", "split_with_sizes", "unbind")
+ACCUMULATING = (
+    *SCANS, "sum", "mean", "amax", "amin", "var_mean", "var", "split", "split_with_sizes", "unbind",
+)  # fmt: skip
 PRODUCTS = ("bmm", "baddbmm")
 VIEWS = frozenset(
     {"view", "reshape", "_unsafe_view", "squeeze", "unsqueeze", "permute", "transpose", "t",

@@ -1,9 +1,9 @@
-"""The schedule of a region: the order that the lowering chose with its loops marked, or any other
-candidate that the search offers."""
+"""The schedule of a region: the order that the lowering chose with its loops marked, or one
+given as a script."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 
 from perfkit import log
 from perfkit.analysis.dependences import Analysis
@@ -16,7 +16,6 @@ from perfkit.schedule.seeds import Seed
 from perfkit.schedule.state import State
 from perfkit.schedule.steps import Steps
 from perfkit.schedule.transforms import Parallelize, Vectorize
-from perfkit.search.candidates import candidates
 
 REGION = "region"
 
@@ -59,24 +58,6 @@ def _outermost(tree: Node) -> Iterator[Loop]:
                 yield from _outermost(child)
 
 
-def candidates_for(
-    state: State,
-    analysis: Analysis,
-    machine: Machine,
-    sizes: Mapping[str, int],
-    threads: int,
-    count: int,
-) -> list[Seed]:
-    """Schedules to measure: the marked order first, then what the search likes best."""
-    found = [best_effort(state, analysis, machine)]
-    if count < 1:
-        return found
-    for seed in candidates(state, analysis, machine, sizes, threads):
-        if len(found) <= count and all(seed.state != other.state for other in found):
-            found.append(seed)
-    return found
-
-
 def named(name: str, state: State, analysis: Analysis, machine: Machine) -> Seed:
     """ "region" for the marked order, else the schedule that a script leads to.
 
@@ -97,4 +78,4 @@ def best_effort(state: State, analysis: Analysis, machine: Machine) -> Seed:
         return seeds.original(state)
 
 
-__all__ = ["REGION", "best_effort", "candidates_for", "marked", "named"]
+__all__ = ["REGION", "best_effort", "marked", "named"]

@@ -372,7 +372,8 @@ Handler = Callable[[Storage, Node, Any, Any], Lazy | tuple[Lazy, ...]]
 HANDLERS: Mapping[str, Handler] = {
     "sum": _sum, "mean": _mean, "amax": _extremum("max"), "amin": _extremum("min"),
     "var_mean": _moments, "var": _variance,
-    "split": _parts, "split_with_sizes": _parts, "unbind": _parts, "cumsum": _scan("add"), "cumprod": _scan("mul"),
+    "split": _parts, "split_with_sizes": _parts, "unbind": _parts,
+    "cumsum": _scan("add"), "cumprod": _scan("mul"),
     "mm": _matmul, "bmm": _matmul, "addmm": _added_matmul, "baddbmm": _added_matmul,
 }  # fmt: skip
 """Rules by the operator's name without overload."""
