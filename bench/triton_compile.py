@@ -1,62 +1,130 @@
 """Every program as Triton kernels, compiled for sm_90 without a GPU: what the kernels would use.
 
-``python -m bench.triton_compile [--fp strict|reassociate] [--storage float32=bfloat16] [NAME...]``
-prints one line per kernel: registers and stack bytes per thread, spill instructions, bytes of
-shared memory, tensor-core (wgmma, mma) and scalar FMA instructions. Nothing is run.
+``python -m bench.triton_compile [--fp strict|reassociate] [--storage float32=bfloat16]
+[--size LARGE] [--element float32] [--json FILE] [NAME...]`` maps each program as
+``target="triton"`` does for that size and prints one line per kernel: warps, registers and stack bytes per thread, spill instructions,
+bytes of shared memory, tensor-core (wgmma, mma) and scalar FMA instructions. Nothing is run.
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib.util
+import json
 import sys
 import time
+from collections.abc import Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from bench.polybench.registry import Program, programs
 from perfkit.analysis.dependences import Analysis
-from perfkit.codegen.triton import generate_module
+from perfkit.api import argument_sizes
+from perfkit.codegen.triton import assemble
+from perfkit.cost.device import Gpu
 from perfkit.errors import PerfkitError
 from perfkit.frontends.python import from_function
 from perfkit.runtime.triton_compile import Compiled, compile_kernels
-from perfkit.schedule.gpu_mapping import map_to_gpu
-from perfkit.schedule.script import show
+from perfkit.runtime.triton_module import TritonSource
 from perfkit.schedule.state import State
+from perfkit.search.gpu import GpuChoice, choose_gpu
+
+COLUMNS = ("registers", "stack", "spills", "shared", "wgmma", "mma", "fma")
 
 
-def compiled(program: Program, fp: str, storage: dict[str, str]) -> tuple[Compiled, ...]:
+def chosen(
+    program: Program, fp: str, size: str, gpu: Gpu | None = None, element: str = ""
+) -> GpuChoice:
+    """The default mapping of a program for a size; ``element`` replaces float64 in its arrays."""
+    arguments = program.arguments(size)
+    for name, value in arguments.items():
+        if element and getattr(value, "dtype", None) == np.float64 and value.ndim:
+            arguments[name] = value.astype(element)
+    scop, signature = from_function(program.function, **arguments)
+    sizes = argument_sizes(signature, (), arguments)
+    return choose_gpu(State.start(scop, fp), signature, Analysis(), "auto", sizes, gpu)
+
+
+def compiled(
+    program: Program, fp: str, storage: dict[str, str], size: str = "LARGE", element: str = ""
+) -> tuple[GpuChoice, tuple[Compiled, ...]]:
     """All kernels of a program under its default mapping."""
-    scop, signature = from_function(program.function, **program.arguments("TINY"))
-    analysis = Analysis()
-    mapped = map_to_gpu(State.start(scop, fp), analysis)
-    source = generate_module(mapped.state, signature, analysis, show(mapped.steps))
-    return compile_kernels(source, storage=storage)
+    choice = chosen(program, fp, size, Gpu.half() if "float32" in storage else None, element)
+    source = TritonSource(choice.part.name, assemble([choice.part]), choice.part.kernels)
+    return choice, compile_kernels(source, storage=storage)
 
 
-def main() -> int:
+def rows_of(choice: GpuChoice, kernels: tuple[Compiled, ...]) -> list[dict[str, Any]]:
+    """The figures of a program as plain data, one entry per kernel."""
+    return [
+        {"kernel": k.name, "warps": spec.warps} | {c: getattr(k, c) for c in COLUMNS}
+        for k, spec in zip(kernels, choice.part.kernels, strict=True)
+    ]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("names", nargs="*", metavar="NAME")
     parser.add_argument("--fp", default="reassociate", choices=("strict", "reassociate"))
     parser.add_argument("--storage", default="", help="types in memory, as float32=bfloat16")
-    args = parser.parse_args()
-    storage = dict(pair.split("=") for pair in args.storage.split(",") if pair)
-    header = ("kernel", "regs", "stack", "spills", "shared", "wgmma", "mma", "fma")
-    print("{:28}{:>6}{:>7}{:>8}{:>8}{:>7}{:>6}{:>6}".format(*header))
-    failed = spilled = count = 0
-    for program in programs(names=args.names or None):
+    parser.add_argument("--element", default="", choices=("", "float32"),
+                        help="single precision in place of double")  # fmt: skip
+    parser.add_argument("--size", default="LARGE", help="what the mapping is chosen for")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures here")
+    args = parser.parse_args(argv)
+    missing = [m for m in ("torch", "triton") if importlib.util.find_spec(m) is None]
+    if missing:
+        print(f"bench.triton_compile needs {' and '.join(missing)}: pip install '.[gpu]'",
+              file=sys.stderr)  # fmt: skip
+        return 1
+    storage = dict(pair.split("=", 1) for pair in args.storage.split(",") if "=" in pair)
+    try:
+        selected = programs(names=args.names or None)
+    except ValueError as error:
+        print(f"bench.triton_compile: {error}", file=sys.stderr)
+        return 2
+    unsized = [p.name for p in selected if args.size not in p.sizes]
+    if unsized or set(storage) - {"float32"}:
+        problem = f"no size {args.size} in {unsized[0]}" if unsized else "only float32 is stored"
+        print(f"bench.triton_compile: {problem}", file=sys.stderr)
+        return 2
+    report = _run(selected, args.fp, storage, args.size, args.element)
+    if args.json:
+        args.json.write_text(json.dumps(report, indent=1) + "\n")
+    return 1 if report["failed"] else 0
+
+
+def _run(
+    selected: list[Program], fp: str, storage: dict[str, str], size: str, element: str
+) -> dict[str, Any]:
+    print(("{:28}{:>6}" + "{:>10}" * len(COLUMNS)).format("kernel", "warps", *COLUMNS))
+    found: dict[str, Any] = {}
+    failed: dict[str, str] = {}
+    for program in selected:
         start = time.perf_counter()
         try:
-            kernels = compiled(program, args.fp, storage)
+            choice, kernels = compiled(program, fp, storage, size, element)
         except (PerfkitError, RuntimeError, ValueError) as error:
-            print(f"{program.name}: {type(error).__name__}: {error}", file=sys.stderr)
-            failed += 1
+            failed[program.name] = f"{type(error).__name__}: {error}".splitlines()[0]
+            print(f"{program.name}: {failed[program.name]}", file=sys.stderr)
             continue
-        for k in kernels:
-            row = (k.name, k.registers, k.stack, k.spills, k.shared, k.wgmma, k.mma, k.fma)
-            print("{:28}{:6}{:7}{:8}{:8}{:7}{:6}{:6}".format(*row), flush=True)
-            spilled += k.spills > 0
-        count += len(kernels)
+        rows = rows_of(choice, kernels)
+        found[program.name] = {"schedule": choice.seed.name, "kernels": rows}
+        for row in rows:
+            print(("{:28}{:6}" + "{:10}" * len(COLUMNS)).format(*row.values()), flush=True)
         print(f"# {program.name}: {time.perf_counter() - start:.1f} s", file=sys.stderr)
-    print(f"{count} kernels, {spilled} with spills, {failed} programs failed")
-    return 1 if failed else 0
+    rows = [row for entry in found.values() for row in entry["kernels"]]
+    spilled = sorted(row["kernel"] for row in rows if row["spills"])
+    print(f"{len(found)} programs, {len(rows)} kernels, {len(spilled)} with spills "
+          f"{' '.join(spilled)}, {len(failed)} programs failed")  # fmt: skip
+    return {
+        "target": "sm_90", "fp": fp, "storage": storage, "size": size, "element": element,
+        "versions": {m: version(m) for m in ("torch", "triton")}, "run_on_hardware": False,
+        "programs": found, "spilled": spilled, "failed": failed,
+    }  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ from perfkit.analysis.dependences import Analysis
 from perfkit.codegen.check import check_kernel, example_sizes
 from perfkit.codegen.triton import assemble
 from perfkit.cost.calibration import shipped_for
+from perfkit.cost.device import Gpu
 from perfkit.errors import BudgetExceeded, SettingError
 from perfkit.frontends.python import from_function
 from perfkit.ir.scop import Scop
@@ -103,6 +104,7 @@ def optimize(
     )
     if target not in TARGETS:
         raise SettingError(f"target {target!r} is none of {', '.join(TARGETS)}")
+    halves = any(map(_is_half, (*args, *keywords.values())))
     if target == "triton":
         args = tuple(map(_widened, args))
         keywords = {n: _widened(v) for n, v in keywords.items()}
@@ -111,7 +113,8 @@ def optimize(
     if target == "triton":
         if measure:
             raise SettingError('target="triton" measures nothing yet: leave out measure')
-        return compile_triton(scop, signature, settings, schedule=schedule, example=example)
+        gpu = Gpu.half() if halves else Gpu()
+        return compile_triton(scop, signature, settings, gpu, schedule=schedule, example=example)
     return compile_scop(
         scop, signature, settings, schedule=schedule, measure=measure, example=example
     )
@@ -121,14 +124,16 @@ def compile_triton(
     scop: Scop,
     signature: Signature,
     settings: config.Settings,
+    gpu: Gpu,
     *,
     schedule: str = "auto",
     example: tuple[tuple[Any, ...], Mapping[str, Any]] = ((), {}),
 ) -> TritonKernel:
     """The pipeline behind ``optimize(..., target="triton")``: analyse, map, generate, check."""
     analysis = Analysis(settings.isl_max_operations)
+    state = State.start(scop, settings.fp)
     sizes = example_sizes(signature, *example)
-    choice = choose_gpu(State.start(scop, settings.fp), signature, analysis, schedule, sizes)
+    choice = choose_gpu(state, signature, analysis, schedule, sizes, gpu)
     module = TritonSource(choice.part.name, assemble([choice.part]), choice.part.kernels)
     kernel = TritonKernel(
         signature, module, choice.seed.script, explain=choice.explain,
@@ -139,11 +144,14 @@ def compile_triton(
     return kernel
 
 
+def _is_half(value: Any) -> bool:
+    return str(getattr(value, "dtype", "")).removeprefix("torch.") in HALF
+
+
 def _widened(value: Any) -> Any:
     """What half precision is computed in stands for it: only types and sizes are looked at."""
-    dtype, shape = getattr(value, "dtype", None), getattr(value, "shape", None)
-    if shape is not None and str(dtype).removeprefix("torch.") in HALF:
-        return SimpleNamespace(dtype="float32", shape=tuple(shape))
+    if _is_half(value) and hasattr(value, "shape"):
+        return SimpleNamespace(dtype="float32", shape=tuple(value.shape))
     return value
 
 
@@ -294,5 +302,6 @@ def _size_bucket(values: Sequence[Any]) -> int:
 
 
 __all__ = [
-    "Kernel", "TritonKernel", "compile_scop", "compile_triton", "explain", "kernel", "optimize",
+    "Kernel", "TritonKernel", "compile_scop", "compile_triton", "explain",
+    "kernel", "optimize",
 ]  # fmt: skip

@@ -86,7 +86,7 @@ def steps(
 
     ``values`` are the statement's expressions in the loops around it, outermost first.
     """
-    moves = _moves(statement.iterators, values)
+    moves = iterator_moves(statement.iterators, values)
     return {
         position: tuple(tuple(_change(i, move) for i in access.indices) for move in moves)
         for position, access in accesses(statement)
@@ -107,8 +107,13 @@ def _change(expr: Affine, move: Mapping[str, Fraction]) -> Fraction:
     return total
 
 
-def _moves(names: tuple[str, ...], values: tuple[Affine, ...]) -> list[dict[str, Fraction]]:
-    """How the iterators change when each loop advances by one."""
+def iterator_moves(
+    names: tuple[str, ...], values: tuple[Affine, ...]
+) -> list[dict[str, Fraction]]:
+    """How the iterators ``names`` change when each loop advances by one.
+
+    ``values`` are the loops' schedules in terms of the iterators, outermost first.
+    """
     rows: list[tuple[list[Fraction], int]] = []  # linear part, step of a tile loop
     for value in values:
         expr, size = value, 1
@@ -448,5 +453,5 @@ def _footprint(
 
 __all__ = [
     "CACHE_LINE", "WRITE", "Footprint", "Trip", "Trips", "Walk", "accesses", "extent", "footprints",
-    "meet", "steps", "trips_of", "walks",
+    "iterator_moves", "meet", "steps", "trips_of", "walks",
 ]  # fmt: skip

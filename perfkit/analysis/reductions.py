@@ -102,12 +102,17 @@ def _find(
     return None
 
 
+def combined(expr: Expr, access: Access, dtype: str) -> tuple[str, tuple[Expr, ...]] | None:
+    """``expr`` as ``access op rest`` with an associative, commutative ``op``; None if it is not."""
+    return _find(expr, access, None, dtype)
+
+
 def recognise(scop: Scop, statement: Statement, fp: str) -> Reduction | None:
     """The reduction that a statement performs by its form, elements not yet compared."""
     dtype = scop.array(statement.write.array).dtype
     if dtype in FLOATS and fp != "reassociate":
         return None
-    found = _find(statement.value, statement.write, None, dtype)
+    found = combined(statement.value, statement.write, dtype)
     if found is None:
         return None
     return Reduction(statement.name, statement.write.array, *found)
@@ -159,4 +164,4 @@ def reductions(polyhedra: Polyhedra, fp: str) -> dict[str, Reduction]:
     return result
 
 
-__all__ = ["Reduction", "chained", "recognise", "reductions"]
+__all__ = ["Reduction", "chained", "combined", "recognise", "reductions"]

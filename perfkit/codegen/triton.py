@@ -84,7 +84,9 @@ def generate_part(
 
 def assemble(parts: Sequence[Part]) -> str:
     """The text of a module of its own: imports, helpers, and every part."""
-    return _joined([_header(parts), text.HELPERS, *(p.text for p in parts)])
+    bodies = _joined([p.text for p in parts])
+    combiners = [made for name, made in map(text.combiner, text.COMBINE) if name in bodies]
+    return _joined([_header(parts), text.HELPERS, *combiners, bodies])
 
 
 def _joined(texts: Sequence[str]) -> str:

@@ -15,11 +15,15 @@ from perfkit.codegen.nodes import Bound, map_bound
 from perfkit.codegen.triton_axes import Axes
 from perfkit.codegen.triton_nodes import Barrier, Held, If, Node, Repeat, Run, Tile
 from perfkit.codegen.triton_run import Dot, Reducing, Statements, dot_text
+from perfkit.codegen.triton_scan import scan_lines
 from perfkit.codegen.triton_space import Placed, Space
 from perfkit.ir.affine import Affine
 from perfkit.ir.expr import ITEMSIZE, AffineValue, Load, loads, walk
 from perfkit.runtime.triton_module import Argument, KernelSpec
 from perfkit.schedule.gpu import default_warps
+
+GROUP = 8
+"""Rows of tiles whose programs are numbered column by column."""
 
 
 @dataclass(frozen=True)
@@ -121,18 +125,41 @@ class KernelWriter:
         """From the number of the program to the variables of the grid, the last one fastest."""
         if grid:
             self._line("program = tl.cast(tl.program_id(0), INDEX)")
-        for k in reversed(range(len(grid))):
-            g = grid[k]
-            value = f"program % {g.variable}_count" if k else "program"
-            if g.low != Affine():
-                fixed = isinstance(g.low, Affine) and g.low.is_constant
-                value = f"{text.bound(g.low) if fixed else f'{g.variable}_low'} + {value}"
-            self._line(f"{text.safe(g.variable)} = {value}")
-            if k:
-                self._line(f"program = program // {g.variable}_count")
+        if self.has_dot and len(grid) > 1:
+            self._grouped(grid)
+        else:
+            for k in reversed(range(len(grid))):
+                g = grid[k]
+                self._grid_variable(g, f"program % {g.variable}_count" if k else "program")
+                if k:
+                    self._line(f"program = program // {g.variable}_count")
         for loop in self.space.launch.grid:
             if loop.name in self.space.blocks:
                 self._lane(loop.name, Affine.variable(self.space.blocks[loop.name]))
+
+    def _grid_variable(self, g: GridLoop, value: str) -> None:
+        if g.low != Affine():
+            fixed = isinstance(g.low, Affine) and g.low.is_constant
+            value = f"{text.bound(g.low) if fixed else f'{g.variable}_low'} + {value}"
+        self._line(f"{text.safe(g.variable)} = {value}")
+
+    def _grouped(self, grid: tuple[GridLoop, ...]) -> None:
+        """Tiles of a product in groups of rows: programs that run together share operands in L2."""
+        *outer, rows, columns = grid
+        height, width = f"{rows.variable}_count", f"{columns.variable}_count"
+        if outer:
+            self._line(f"batch = program // ({height} * {width})")
+            self._line(f"program = program % ({height} * {width})")
+        for k in reversed(range(len(outer))):
+            g = outer[k]
+            self._grid_variable(g, f"batch % {g.variable}_count" if k else "batch")
+            if k:
+                self._line(f"batch = batch // {g.variable}_count")
+        self._line(f"group = program // ({GROUP} * {width})")
+        self._line(f"group_rows = tl.minimum({height} - {GROUP} * group, {GROUP})")
+        self._line(f"program = program % ({GROUP} * {width})")
+        self._grid_variable(rows, f"{GROUP} * group + program % group_rows")
+        self._grid_variable(columns, "program // group_rows")
 
     def _lane(self, lane: str, block: Affine) -> None:
         """Define the tensor of a lane loop's values, unless it stands there already."""
@@ -180,7 +207,10 @@ class KernelWriter:
         placed = self.space.placed[run.statement]
         self._line(f"# {run.statement}: {source_of(placed)}")
         self._lanes_of(run)
-        self._line(*self.statements.lines(run, tiles))
+        if placed.scan is None:
+            self._line(*self.statements.lines(run, tiles))
+        else:
+            self._line(*scan_lines(self.statements, run, placed, tiles))
 
     def _lanes_of(self, run: Run) -> None:
         values = dict(run.values)

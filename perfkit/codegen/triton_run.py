@@ -51,7 +51,7 @@ class Statements:
 
     def open(self, tile: Tile) -> str:
         """The line that starts a tile: its content, or zeros."""
-        dtype = text.type_of(self._dtype(tile.array))
+        dtype = text.type_of(self.dtype(tile.array))
         if tile.load is None:
             return f"{tile.name} = tl.full({self.axes.shape(tile.lanes)}, 0, {dtype})"
         values = self._blocks(tile)
@@ -62,9 +62,9 @@ class Statements:
         """The line that writes a tile back; "" for one that is dead."""
         if tile.store is None:
             return ""
-        pointer = self._pointer(tile.array, tile.indices, text.safe)
+        pointer = self.pointer(tile.array, tile.indices, text.safe)
         self.touched.add(tile.array)
-        mask = self._condition(tile.store, self._blocks(tile), {}, tile.lanes)
+        mask = self.condition(tile.store, self._blocks(tile), {}, tile.lanes)
         return f"tl.store({pointer}, {tile.name}{f', mask={mask}' if mask else ''})"
 
     def _blocks(self, tile: Tile) -> dict[str, Affine]:
@@ -77,11 +77,11 @@ class Statements:
         p = self.space.placed[run.statement]
         if p.reduced:
             return Reducing(self, run, p, tiles).lines()
-        writer = _Writer(self, run, p, tiles)
+        writer = Writer(self, run, p, tiles)
         value = writer.value(p.value, {}, None)
-        return [*writer.lines, *self._assign(run, p, tiles, value, self.lanes_of(p, p.value))]
+        return [*writer.lines, *self.assign(run, p, tiles, value, self.lanes_of(p, p.value))]
 
-    def _assign(
+    def assign(
         self, run: Run, p: Placed, tiles: Mapping[str, Tile], value: str, lanes: frozenset[str],
         neutral: bool = False,
     ) -> list[str]:  # fmt: skip
@@ -94,17 +94,17 @@ class Statements:
         tile = tiles.get(p.write.array)
         if tile is not None:
             if not neutral and self._partial(tile, p):
-                mask = self._condition(self.space.mask(p.name, own), values, {}, own)
+                mask = self.condition(self.space.mask(p.name, own), values, {}, own)
                 return [f"{tile.name} = tl.where({mask}, {value}, {tile.name})"]
             if lanes != frozenset(tile.lanes):
                 value = f"tl.broadcast_to({value}, {self.axes.shape(tile.lanes)})"
             return [f"{tile.name} = {value}"]
         self.touched.add(p.write.array)
         indices = tuple(i.substitute(values) for i in p.write.indices)
-        pointer = self._pointer(p.write.array, indices, text.safe)
+        pointer = self.pointer(p.write.array, indices, text.safe)
         for lane in sorted(lanes - own - set(p.reduced)):
             pointer = f"{pointer} + 0 * {text.safe(lane)}"
-        mask = self._condition(self.space.mask(p.name, own | lanes), values, {}, own | lanes)
+        mask = self.condition(self.space.mask(p.name, own | lanes), values, {}, own | lanes)
         return [f"tl.store({pointer}, {value}{f', mask={mask}' if mask else ''})"]
 
     def _partial(self, tile: Tile, p: Placed) -> bool:
@@ -116,10 +116,10 @@ class Statements:
 
     # -- memory --------------------------------------------------------------------------------
 
-    def _dtype(self, array: str) -> str:
+    def dtype(self, array: str) -> str:
         return self.space.scop.array(array).dtype
 
-    def _pointer(self, array: str, indices: tuple[Affine, ...], spell: text.Spell) -> str:
+    def pointer(self, array: str, indices: tuple[Affine, ...], spell: text.Spell) -> str:
         """Row-major: ``A + (i * n + j)``."""
         if not indices:
             return text.safe(array)
@@ -144,12 +144,12 @@ class Statements:
     ) -> str:  # fmt: skip
         """A load; single precision is what half precision in memory becomes, too."""
         self.touched.add(array)
-        pointer = self._pointer(array, indices, speller(subscripts))
-        mask = self._condition(pieces, values, subscripts, lanes) if lanes else ""
+        pointer = self.pointer(array, indices, speller(subscripts))
+        mask = self.condition(pieces, values, subscripts, lanes) if lanes else ""
         load = f"tl.load({pointer}{f', mask={mask}, other=0' if mask else ''})"
-        return f"{load}.to(tl.float32)" if self._dtype(array) == "float32" and not bare else load
+        return f"{load}.to(tl.float32)" if self.dtype(array) == "float32" and not bare else load
 
-    def _condition(
+    def condition(
         self, pieces: tuple[Piece, ...], values: Mapping[str, Affine], subscripts: Subscripts,
         lanes: Iterable[str] = (),
     ) -> str:  # fmt: skip
@@ -198,7 +198,7 @@ class Statements:
             lane in key and key not in (left, right, frozenset((lane,))) for key in sides
         ):
             return None
-        dtype = self._dtype(p.write.array)
+        dtype = self.dtype(p.write.array)
         if any(f.dtype != dtype or f.dtype not in ir.FLOATS for f in parts.factors):
             return None
         pieces = self.space.mask(p.name, frozenset((lane, rows, columns)))
@@ -226,17 +226,13 @@ def speller(subscripts: Subscripts) -> text.Spell:
     return lambda name: text.safe(name) + subscripts.get(name, "")
 
 
-_COMBINE = {
-    "add": ("sum", "{} + {}"),
-    "min": ("min", "tl.minimum({}, {})"),
-    "max": ("max", "tl.maximum({}, {})"),
-}
+_FUNCTION = {"add": "sum", "min": "min", "max": "max"}
 
 
-def _neutral(op: str, dtype: str) -> int | float:
+def neutral_of(op: str, dtype: str) -> int | float:
     """The value that ``op`` leaves every other as it is."""
-    if op == "add":
-        return 0
+    if op in ("add", "mul"):
+        return int(op == "mul")
     if dtype in ir.FLOATS:
         return math.inf if op == "min" else -math.inf
     signed = not dtype.startswith("u")
@@ -247,7 +243,7 @@ def _neutral(op: str, dtype: str) -> int | float:
 
 
 @dataclass
-class _Writer:
+class Writer:
     """The loads of one statement, and values over them."""
 
     statements: Statements
@@ -307,27 +303,27 @@ class Reducing:
             return self.dot_lines(dot)
         (lane,) = p.reduced
         found = s.reductions.get(p.name)
-        if found is None or found.op not in _COMBINE:
+        if found is None or found.op not in _FUNCTION:
             raise TransformError(f"{p.name}: Triton code has no reduction over lanes for it")
-        dtype = s._dtype(p.write.array)
-        writer = _Writer(s, self.run, p, self.tiles)
-        neutral = _neutral(found.op, dtype)
+        dtype = s.dtype(p.write.array)
+        writer = Writer(s, self.run, p, self.tiles)
+        neutral = neutral_of(found.op, dtype)
         added = contribution(p.value, p.write, neutral)
         value, lanes = self.masked(added, writer, lane, neutral)
-        function, combine = _COMBINE[found.op]
+        function, combine = _FUNCTION[found.op], text.COMBINE[found.op]
         for axis, keep in self.axes(lane):
             value = f"tl.{function}({value}, axis={axis}{keep})"
         name = s.names.fresh(f"{p.write.array}_")
         lines = [*writer.lines, f"{name} = {value}.to({text.type_of(dtype)})"]
-        old = _Writer(s, self.run, p, self.tiles)
+        old = Writer(s, self.run, p, self.tiles)
         before = old.value(ir.Load(dtype, p.write), {}, None)
         spread = (lanes | self._masked() | s._lanes_in(p, p.write.indices)) - {lane}
         updated = combine.format(before, name)
-        assigned = s._assign(self.run, p, self.tiles, updated, spread, neutral=True)
+        assigned = s.assign(self.run, p, self.tiles, updated, spread, neutral=True)
         return [*lines, *old.lines, *assigned]
 
     def masked(
-        self, added: ir.Expr, writer: _Writer, lane: str, neutral: int | float
+        self, added: ir.Expr, writer: Writer, lane: str, neutral: int | float
     ) -> tuple[str, frozenset[str]]:
         """What each lane adds, neutral where the statement does not run; and where it differs."""
         s, p = self.statements, self.placed
@@ -339,9 +335,9 @@ class Reducing:
         if lane not in lanes:
             value = f"({value} + 0 * {speller(subscripts)(lane)})"
         pieces = s.space.mask(p.name, every)
-        mask = s._condition(pieces, dict(self.run.values), subscripts, [lane])
+        mask = s.condition(pieces, dict(self.run.values), subscripts, [lane])
         if mask:
-            zero = text.typed_constant(ir.Const(s._dtype(p.write.array), neutral))
+            zero = text.typed_constant(ir.Const(s.dtype(p.write.array), neutral))
             value = f"tl.where({mask}, {value}, {zero})"
         return value, lanes
 
@@ -371,15 +367,15 @@ class Reducing:
     def add(self, dot: Dot, name: str) -> list[str]:
         """Add a finished product of matrices to the element that the statement updates."""
         s, p = self.statements, self.placed
-        writer = _Writer(s, self.run, p, self.tiles)
+        writer = Writer(s, self.run, p, self.tiles)
         value = " * ".join([*(writer.value(f, {}, None) for f in dot.rest), name])
         late = s.late(p, dot)
         if late:
-            value = f"tl.where({s._condition((late,), dict(self.run.values), {})}, {value}, 0)"
-        before = writer.value(ir.Load(s._dtype(p.write.array), p.write), {}, None)
+            value = f"tl.where({s.condition((late,), dict(self.run.values), {})}, {value}, 0)"
+        before = writer.value(ir.Load(s.dtype(p.write.array), p.write), {}, None)
         value = f"{before} {'-' if dot.negative else '+'} {value}"
         own = frozenset((dot.rows, dot.columns))
-        return [*writer.lines, *s._assign(self.run, p, self.tiles, value, own, neutral=True)]
+        return [*writer.lines, *s.assign(self.run, p, self.tiles, value, own, neutral=True)]
 
     def operands(self, dot: Dot) -> tuple[list[str], str, str]:
         """The two matrices, with zeros where the statement does not run."""
@@ -389,14 +385,14 @@ class Reducing:
         names = []
         sides = ((dot.left, left, dot.columns), (dot.right, right, dot.rows))
         for factors, subscripts, other in sides:
-            writer = _Writer(self.statements, self.run, self.placed, self.tiles)
+            writer = Writer(self.statements, self.run, self.placed, self.tiles)
             names.append(self.operand(dot, factors, subscripts, other, writer))
             lines += writer.lines
         return lines, names[0], names[1]
 
     def operand(
         self, dot: Dot, factors: tuple[ir.Expr, ...], subscripts: Subscripts, other: str,
-        writer: _Writer,
+        writer: Writer,
     ) -> str:  # fmt: skip
         s, p = self.statements, self.placed
         kept = frozenset((dot.lane, dot.rows, dot.columns)) - {other}
@@ -406,7 +402,7 @@ class Reducing:
         if alone and not {a.array for a in ir.loads(only)} & set(self.tiles):
             return writer.value(only, subscripts, pieces, bare=True)
         value = " * ".join(writer.value(f, subscripts, None) for f in factors)
-        mask = s._condition(pieces, dict(self.run.values), subscripts, [dot.lane])
+        mask = s.condition(pieces, dict(self.run.values), subscripts, [dot.lane])
         name = s.names.fresh("factor_")
         writer.lines.append(f"{name} = " + (f"tl.where({mask}, {value}, 0)" if mask else value))
         return name

@@ -15,6 +15,7 @@ from functools import cached_property
 import islpy as isl
 
 from perfkit.analysis.dependences import Dependences
+from perfkit.analysis.scans import Scan, scan_of
 from perfkit.codegen.names import Names
 from perfkit.codegen.nodes import Bound, extreme
 from perfkit.errors import TransformError
@@ -43,6 +44,8 @@ class Placed:
     value: ir.Expr
     lanes: tuple[Loop, ...]
     reduced: tuple[str, ...]
+    scanned: tuple[str, ...]
+    scan: Scan | None
     instances: isl.Set  # over parameters, loops and blocks
     reached: isl.Set  # the blocks of which some lane runs, and all their lanes
 
@@ -136,17 +139,33 @@ class Space:
         domain = domain_of(order.range().coalesce(), names)
         instances = self.sets.of(domain.pieces).intersect(self._blocks_of(wide))
         blocks = self.sets.without(instances, [loop.name for loop in wide])
+        reduced = tuple(
+            loop.name
+            for loop in wide
+            if name in legality.carried_reductions(self.deps, self.tree, loop.name)
+        )
+        scanned = tuple(
+            loop.name
+            for loop in wide
+            if legality.carries_itself(self.deps, self.tree, loop.name, name)
+        )
+        scan = None
+        if scanned:
+            scan = scan_of(self.scop, s, around, scanned[0], self.deps.fp)
+            if scan is None or len(scanned) > 1 or reduced:
+                raise TransformError(
+                    f"{name} carries dependences over the lanes of "
+                    f"{' and '.join((*scanned, *reduced))} that are no single scan"
+                )
         return Placed(
             statement=s,
             around=around,
             write=s.write.substitute(inverse),
             value=ir.substitute(s.value, inverse),
             lanes=wide,
-            reduced=tuple(
-                loop.name
-                for loop in wide
-                if name in legality.carried_reductions(self.deps, self.tree, loop.name)
-            ),
+            reduced=reduced,
+            scanned=scanned,
+            scan=scan,
             instances=instances,
             reached=blocks.intersect(self._blocks_of(wide)),
         )

@@ -38,9 +38,26 @@ def expect(name, tensor, dtype, shape):
         raise ValueError(f"{name} is not contiguous: pass {name}.contiguous()")
 '''
 
+COMBINE = {
+    "add": "{} + {}",
+    "mul": "{} * {}",
+    "min": "tl.minimum({}, {})",
+    "max": "tl.maximum({}, {})",
+}
+"""Text of the associative operations."""
+
+
+def combiner(op: str) -> tuple[str, str]:
+    """The name and the text of the function that ``tl.associative_scan`` combines with."""
+    name = f"combine_{op}"
+    body = COMBINE[op].format("a", "b")
+    return name, f"@triton.jit\ndef {name}(a, b):\n    return {body}\n"
+
+
 _RESERVED = frozenset(
     [*keyword.kwlist, *keyword.softkwlist, "tl", "triton", "torch", "libdevice", "floor_div",
-     "expect", "range", "max", "min", "program", "INDEX"]
+     "expect", *(f"combine_{op}" for op in COMBINE), "range", "max", "min", "program", "batch",
+     "group", "group_rows", "INDEX"]
 )  # fmt: skip
 
 _INFIX = {
@@ -257,6 +274,6 @@ def typed_constant(e: ir.Const) -> str:
 
 
 __all__ = [
-    "GENERATED", "HELPERS", "Spell", "Values", "affine", "bound", "condition", "safe", "type_of",
-    "typed_constant", "wrapped",
+    "COMBINE", "GENERATED", "HELPERS", "Spell", "Values", "affine", "bound", "combiner",
+    "condition", "safe", "type_of", "typed_constant", "wrapped",
 ]  # fmt: skip

@@ -130,6 +130,8 @@ class Gpu:
         hertz: cycles per second under load.
         float32, float64: floating-point operations per second of all scalar units.
         matrix32, matrix64: the same through ``tl.dot``; IEEE single precision has no tensor core.
+        matrix_rows: rows that a tile of ``tl.dot`` needs in single precision to reach that rate;
+            below, half of it (``wgmma`` takes 64).
         memory_rate, cache_rate: bytes per second from memory, and from the second-level cache.
         cache_bytes: capacity of that cache.
         memory_latency, cache_latency: seconds of a load from there.
@@ -154,8 +156,14 @@ class Gpu:
     threads: int = 2048
     programs: int = 32
     warps: int = 16
+    matrix_rows: int = 0
     launch: float = 12e-6
     start: float = 3e-6
+
+    @classmethod
+    def half(cls) -> Gpu:
+        """The same where float32 arrays are half precision in memory: products use tensor cores."""
+        return cls(matrix32=600e12, matrix_rows=64)
 
 
 __all__ = ["Device", "Gpu", "Level"]

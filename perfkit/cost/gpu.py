@@ -174,6 +174,8 @@ class _Kernel:
             double = ITEMSIZE[p.statement.value.dtype] > 4
             if self.dots[p.name]:
                 rate = self.gpu.matrix64 if double else self.gpu.matrix32
+                if not double and lanes(p.path[self._written(p)[0]]) < self.gpu.matrix_rows:
+                    rate /= 2.0
                 flops = 2.0
             else:
                 rate = self.gpu.float64 if double else self.gpu.float32

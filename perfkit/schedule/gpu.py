@@ -90,7 +90,8 @@ class MapBlock(TreeTransform):
 
     Before ``for j S``, after ``MapBlock(j, 64)``: ``for j block(64) S``. n is a power of two; what
     is left over at the ends is masked. Legal when the loop carries nothing but reductions that may
-    be reordered, which become ``tl.dot``, ``tl.sum``, ``tl.min`` or ``tl.max``.
+    be reordered, which become ``tl.dot``, ``tl.sum``, ``tl.min`` or ``tl.max``, and recurrences of
+    one step that may be reassociated, which become ``tl.associative_scan``.
     """
 
     loop: str

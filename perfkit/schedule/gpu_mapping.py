@@ -10,16 +10,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import product
 
 from perfkit.analysis.dependences import Analysis
 from perfkit.ir import tree as ir_tree
-from perfkit.ir.expr import ITEMSIZE, Expr, loads
+from perfkit.ir.expr import FLOATS, ITEMSIZE, Expr, loads
 from perfkit.ir.scop import Scop, Statement
 from perfkit.ir.tree import Leaf, Loop, Node, enclosing, loops, statements
 from perfkit.schedule import legality
 from perfkit.schedule.base import TreeTransform
 from perfkit.schedule.gpu import MOST_GRID_LOOPS, MapBlock, MapGrid, marked
-from perfkit.schedule.gpu_dot import contribution, product
+from perfkit.schedule.gpu_dot import contribution
+from perfkit.schedule.gpu_dot import product as factors_of
 from perfkit.schedule.gpu_orders import orders
 from perfkit.schedule.seeds import Seed
 from perfkit.schedule.state import State
@@ -90,14 +92,14 @@ def plans(
     found: list[Plan] = []
     seen: set[tuple[Scop, Node]] = set()
     for name, order in orders(Steps(state, analysis)):
-        for blocks in shapes:
-            chooser = _Chooser(order, blocks)
+        for blocks, scans in product(shapes, (False, True)):
+            chooser = _Chooser(order, blocks, scans)
             chooser.visit(order.tree, 0)
             tree = marked(order.tree, chooser.marks)
             key = (order.state.scop, tree)
             if key not in seen:
                 seen.add(key)
-                label = f"{name}-{blocks}"
+                label = f"{name}{'-scans' if scans else ''}-{blocks}"
                 found.append(Plan(label, order, tuple(chooser.marks), tree, chooser.cost))
     return found
 
@@ -108,6 +110,7 @@ class _Chooser:
 
     steps: Steps
     blocks: Blocks
+    scans: bool
     marks: list[TreeTransform] = field(default_factory=list)
     host: int = 0
     launches: int = 0
@@ -193,7 +196,7 @@ class _Chooser:
         names = [frozenset(x.expression(s.name).names()) for x in (rows, columns, over)]
         used = [
             frozenset(k for k, n in enumerate(names) for a in _names(f) if a in n)
-            for f in product(contribution(s.value, s.write, 0)).factors
+            for f in factors_of(contribution(s.value, s.write, 0)).factors
         ]
         return frozenset((0, 2)) in used and frozenset((1, 2)) in used
 
@@ -211,9 +214,24 @@ class _Chooser:
         )
 
     def can_be_lanes(self, loop: Loop) -> bool:
-        if self.is_parallel(loop):
+        if self.is_parallel(loop) or (self.scans and self.is_scan(loop)):
             return True
         return isinstance(loop.body, Leaf) and self.reduces(loop) and self.combines(loop)
+
+    def is_scan(self, loop: Loop) -> bool:
+        """Is all that the loop carries, if anything, a recurrence that lanes can scan?"""
+        deps, tree = self.steps.dependences, self.steps.tree
+        if self.steps.state.fp != "reassociate" and self._floats(loop):
+            return False
+        lanes = marked(tree, [MapBlock(loop.name, 2)])
+        return legality.mark_violation(deps, lanes) is None and not legality.carried_reductions(
+            deps, tree, loop.name
+        )
+
+    def _floats(self, loop: Loop) -> bool:
+        scop = self.steps.state.scop
+        written = (scop.statement(s).write.array for s in statements(loop))
+        return any(scop.array(a).dtype in FLOATS for a in written)
 
     def combines(self, loop: Loop) -> bool:
         found = self.steps.dependences.reductions

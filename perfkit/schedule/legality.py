@@ -5,7 +5,7 @@ level the pairs that are still undecided must not be reversed; those with equal 
 next level. A mark widens what counts as undecided or concurrent:
 
 - ``parallel``, ``vector``, and on a GPU ``grid`` and ``block``: a pair that reaches the loop must
-  have equal values there;
+  have equal values there, but for the lanes of a ``block`` that scan;
 - ``jam(n)``: any two iterations may share a chunk, whose order is decided by the loops inside. So
   the answer does not hang on where chunks start, nor on the stride of the generated loop (values 3
   apart are neighbours where only every third one occurs). The copies run innermost, all of a
@@ -27,6 +27,7 @@ from perfkit.analysis.dependences import (
     show_pair,
 )
 from perfkit.analysis.fronts import Front
+from perfkit.analysis.scans import scan_of
 from perfkit.errors import IllegalSchedule
 from perfkit.ir.affine import Affine
 from perfkit.ir.isl import budget_errors
@@ -257,6 +258,8 @@ def _marks(
         marks = loop.marks if loop is not None and other is not None else ()
         concurrent = _concurrent(marks, relaxed, parallel_reductions)
         if concurrent and loop and (front.before(a, b) or front.reversed(a, b)):
+            if concurrent == "block" and _is_scan(deps, key, front, source, loop):
+                return None
             pairs = front.different_pairs(a, b)
             return _named(deps, key, pairs, f"carried by {concurrent} loop {loop.name}", relaxed)
         if jammed and not relaxed and front.reversed(a, b):
@@ -272,10 +275,38 @@ def _marks(
     return None
 
 
+def _is_scan(
+    deps: Dependences, key: tuple[str, str], front: Front, levels: tuple[_Level, ...], loop: Loop
+) -> bool:
+    """Is all that the lanes of ``loop`` carry from one statement to itself a scan?
+
+    Every pair that reaches the loop must then be of neighbours that agree on all levels inside.
+    """
+    name = key[0]
+    around = tuple(x for _, x in levels if x is not None)
+    statement = deps.scop.statement(name)
+    if name != key[1] or scan_of(deps.scop, statement, around, loop.name, deps.fp) is None:
+        return False
+    place = next(k for k, (_, x) in enumerate(levels) if x is loop)
+    here = levels[place][0]
+    neighbours = front.same(here + 1, here)
+    if neighbours is None or not front.pairs.is_subset(neighbours.pairs):
+        return False
+    inner = [e for e, _ in levels[place + 1 :]]
+    return not any(neighbours.before(e, e) or neighbours.reversed(e, e) for e in inner)
+
+
+def carries_itself(deps: Dependences, tree: Node, loop: str, statement: str) -> bool:
+    """Does the loop carry an ordered dependence from a statement to itself?"""
+    pairs = _carried_pairs(deps, tree, loop, reduction=False)
+    return any(key == (statement, statement) for key, _ in pairs)
+
+
 def _concurrent(marks: tuple[Mark, ...], relaxed: bool, parallel_reductions: bool) -> str:
     """The mark that makes iterations concurrent for this kind of dependence, or ''.
 
-    Lanes combine reductions among themselves; the programs of a grid have no way to.
+    Lanes combine reductions among themselves; the programs of a grid have no way to. (Lanes also
+    scan, see :func:`_is_scan`.)
     """
     for mark in marks:
         if mark.kind == "parallel" and not (relaxed and parallel_reductions):
@@ -317,7 +348,7 @@ def check_final(analysis: Analysis, state: State) -> None:
 
 
 __all__ = [
-    "Violation", "carried", "carried_reductions", "check", "check_final", "check_marks",
-    "is_legal", "is_parallel", "largest_lead", "mark_violation",
+    "Violation", "carried", "carried_reductions", "carries_itself", "check", "check_final",
+    "check_marks", "is_legal", "is_parallel", "largest_lead", "mark_violation",
     "reduction_parallel", "violations",
 ]  # fmt: skip

@@ -20,19 +20,20 @@ from typing import Any
 
 import numpy as np
 import torch
-import triton.language as tl
-from triton.language.extra import libdevice
 from triton.runtime import interpreter
 
 from bench.polybench.registry import programs
 from perfkit.analysis.dependences import Analysis
+from perfkit.api import argument_sizes
 from perfkit.codegen import interpret
-from perfkit.codegen.triton import generate_module
+from perfkit.codegen.triton import assemble, generate_part
 from perfkit.frontends.python import from_function
 from perfkit.runtime.triton_compile import load_module
+from perfkit.runtime.triton_kernel import emulated_libdevice
+from perfkit.runtime.triton_module import TritonSource
 from perfkit.schedule.gpu_mapping import Blocks, map_to_gpu
-from perfkit.schedule.script import show
 from perfkit.schedule.state import State
+from perfkit.search.gpu import choose_gpu
 
 Order = Callable[[int], list[int]]
 ORDERS: dict[str, Order] = {
@@ -58,20 +59,6 @@ def grid_order(order: Order) -> Iterator[None]:
         del builder.set_grid_idx
 
 
-def emulate_libdevice() -> None:
-    """The functions of CUDA's library, which the interpreter lacks, in NumPy."""
-
-    def emulated(function: Callable[..., Any]) -> Callable[..., Any]:
-        def call(*args: Any) -> Any:
-            data = function(*(a.handle.data for a in args))
-            handle = interpreter.TensorHandle(data, args[0].handle.dtype)
-            return tl.tensor(handle, args[0].type)
-
-        return call
-
-    libdevice.pow = emulated(np.power)
-
-
 def run(module: ModuleType, entry: str, arguments: dict[str, Any]) -> tuple[Any, ...]:
     """Call a launcher on NumPy arguments, which change in place; the values returned."""
     tensors = {
@@ -87,15 +74,26 @@ def interpreted(job: dict[str, Any]) -> dict[str, Any]:
     size = job.get("size", "TINY")
     arguments = program.arguments(size)
     scop, signature = from_function(program.function, **arguments)
-    analysis = Analysis()
-    blocks = Blocks(*job["blocks"]) if "blocks" in job else Blocks()
-    mapped = map_to_gpu(State.start(scop, job["fp"]), analysis, blocks)
-    source = generate_module(mapped.state, signature, analysis, show(mapped.steps))
+    state, analysis = State.start(scop, job["fp"]), Analysis()
+    if "blocks" in job:
+        mapped = map_to_gpu(state, analysis, Blocks(*job["blocks"]))
+        part = generate_part(mapped.state, signature, analysis, mapped.script)
+    else:
+        large = program.arguments(job["for"])
+        sizes = argument_sizes(signature, (), large)
+        del large
+        choice = choose_gpu(state, signature, analysis, "auto", sizes)
+        mapped, part = choice.seed, choice.part
+    source = TritonSource(part.name, assemble([part]), part.kernels)
     expected = program.arguments(size)
     returned = interpret.call(scop, signature, expected)
-    result: dict[str, Any] = {"kernels": len(source.kernels), "errors": {}}
+    result: dict[str, Any] = {
+        "mapping": mapped.name, "kernels": len(source.kernels), "errors": {},
+        "scans": source.text.count("tl.associative_scan"), "dots": source.text.count("tl.dot"),
+    }  # fmt: skip
     with tempfile.TemporaryDirectory() as folder:
         module = load_module(source, Path(folder))
+        module.libdevice = emulated_libdevice()  # type: ignore[attr-defined]
         for name in job.get("orders", ["forward"]):
             found = program.arguments(size)
             with grid_order(ORDERS[name]):
@@ -123,7 +121,6 @@ def error(got: np.ndarray[Any, Any], want: np.ndarray[Any, Any]) -> float:
 
 
 def main(path: str) -> None:
-    emulate_libdevice()
     for job in json.loads(Path(path).read_text()):
         start = time.perf_counter()
         try:
