@@ -55,6 +55,8 @@ if command -v compute-sanitizer >/dev/null; then
 fi
 step attention 180 "$PYTHON" -m bench.gpu.attention --seconds 110 --json "$OUT/attention.json" &&
   cat "$OUT/attention.log"
+step rows 110 "$PYTHON" -m perfkit.cli dataset build --target triton --hours 0.025 \
+  --out "$OUT/triton-rows" && cat "$OUT/rows.log"
 if has bench.gpu.triton; then
   step triton 90 "$PYTHON" -m bench.gpu.triton --json "$OUT/triton.json" && cat "$OUT/triton.log"
 fi

@@ -2,8 +2,9 @@
 
 ``python -m bench.triton_compile [--fp strict|reassociate] [--storage float32=bfloat16]
 [--size LARGE] [--element float32] [--json FILE] [NAME...]`` maps each program as
-``target="triton"`` does for that size and prints one line per kernel: warps, registers and stack bytes per thread, spill instructions,
-bytes of shared memory, tensor-core (wgmma, mma) and scalar FMA instructions. Nothing is run.
+``target="triton"`` does for that size and prints one line per kernel: warps, registers and stack
+bytes per thread, spill instructions, bytes of shared memory, tensor-core (wgmma, mma) and scalar
+FMA instructions. Nothing is run.
 """
 
 from __future__ import annotations

@@ -12,6 +12,7 @@ from perfkit import config
 from perfkit.errors import DatasetError
 from perfkit.learn import dataset
 from perfkit.learn.gather import Gatherer, Progress
+from perfkit.learn.gpu_gather import GpuGatherer, GpuOptions
 from perfkit.learn.prepare import Options
 
 
@@ -22,7 +23,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     build.add_argument("--hours", type=float, default=1.0, help="stop after so long (default 1)")
     build.add_argument("--out", type=Path, required=True, metavar="DIR", help="the data set")
     build.add_argument("--seed", type=int, default=0, help="of the stream of programs")
-    build.add_argument("--variants", type=int, default=32, help="schedules per program")
+    build.add_argument("--variants", type=int,
+                       help="schedules per program (default 32, for Triton 12)")  # fmt: skip
+    build.add_argument("--target", choices=("cpu", "triton"), default="cpu",
+                       help="OpenMP kernels on this CPU, or Triton kernels on its GPU")  # fmt: skip
     build.add_argument(
         "--only", choices=("prepare", "measure"),
         help="prepare programs without measuring them, or measure those that are prepared",
@@ -51,10 +55,17 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _build(args: argparse.Namespace) -> int:
-    if not 0 < args.hours < float("inf") or args.variants < 1:
+    variants = args.variants
+    if not 0 < args.hours < float("inf") or (variants is not None and variants < 1):
         raise DatasetError("dataset build: --hours must be positive and --variants at least 1")
     settings = config.current()
-    options = Options(args.out, args.seed, args.variants, settings.threads)
+    if args.target == "triton":
+        if args.only:
+            raise DatasetError("dataset build: --only is for --target cpu")
+        wanted = GpuOptions(args.out, args.seed, variants or 12)
+        print(GpuGatherer(wanted, settings, _tell).build(args.hours))
+        return 0
+    options = Options(args.out, args.seed, variants or 32, settings.threads)
     gatherer = Gatherer(options, settings, _tell)
     deadline = time.monotonic() + 3600 * args.hours
     if args.only == "prepare":

@@ -168,20 +168,20 @@ class _Kernel:
 
     def _work(self) -> float:
         """Seconds of one program on the whole machine's units."""
-        total = 0.0
-        for p in self.placed:
-            ops = operations(p.statement.value, p.statement.write)
-            double = ITEMSIZE[p.statement.value.dtype] > 4
-            if self.dots[p.name]:
-                rate = self.gpu.matrix64 if double else self.gpu.matrix32
-                if not double and lanes(p.path[self._written(p)[0]]) < self.gpu.matrix_rows:
-                    rate /= 2.0
-                flops = 2.0
-            else:
-                rate = self.gpu.float64 if double else self.gpu.float32
-                flops = 2.0 * (ops.fma + ops.other + ops.dear) + 2.0
-            total += self._iterations(p) * self._lanes(p) * flops / rate
-        return total
+        return sum(self._iterations(p) * self._instance(p) for p in self.placed)
+
+    def _instance(self, p: Placed) -> float:
+        """Seconds that one execution of all lanes takes of the whole machine's units."""
+        gpu = self.gpu
+        double = ITEMSIZE[p.statement.value.dtype] > 4
+        if self.dots[p.name]:
+            rate = gpu.matrix64 if double else gpu.matrix32
+            if not double and lanes(p.path[self._written(p)[0]]) < gpu.matrix_rows:
+                rate /= 2.0
+            return self._lanes(p) * 2.0 / rate
+        ops = operations(p.statement.value, p.statement.write)
+        rate = gpu.float64 if double else gpu.float32
+        return self._lanes(p) * (2.0 * (ops.fma + ops.other + ops.dear) + 2.0) / rate
 
     def _bytes(self) -> tuple[float, float]:
         """Bytes that one program moves from and to the cache; distinct bytes of the launch."""
@@ -224,7 +224,9 @@ class _Kernel:
             loads = any(
                 m.extents and self._moving(p, m) == inner and not m.is_write for m in p.moves
             )
-            step = STEP / gpu.hertz * max(1.0, self._lanes(p) / (128.0 * self.warps))
+            # four warps can use all units of a multiprocessor that runs nothing else
+            units = min(1.0, self.warps / 4.0) / gpu.processors
+            step = STEP / gpu.hertz + self._instance(p) / units
             if loads and inner >= self.outer:
                 # products are pipelined, what follows a sum is not
                 step += latency / 3.0 if self.dots[p.name] else latency

@@ -17,10 +17,11 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import islice
 from multiprocessing import get_context
 from multiprocessing.synchronize import Event
-from typing import Any
+from typing import Any, TypeVar
 
 import perfkit
 from perfkit import config, log
@@ -33,6 +34,8 @@ from perfkit.learn.programs import Sample, programs
 from perfkit.runtime.build import Toolchain
 from perfkit.runtime.machine import Machine
 from perfkit.runtime.measure import machine_lock
+
+T = TypeVar("T")
 
 CHUNK = 32
 """Programs prepared before they are measured; the cores wait for the last one."""
@@ -97,7 +100,8 @@ class Gatherer:
         self._make_folder()
         done = self._done()
         fresh = (s for s in programs(self.options.seed) if s.number not in done)
-        for made in _prepared(islice(fresh, count), self.options, self.settings, deadline):
+        work = partial(prepare, options=self.options, settings=self.settings)
+        for made in in_workers(islice(fresh, count), work, deadline):
             self.progress.prepared += 1
             self.progress.add(made.spent)
             self.told(self.progress)
@@ -166,10 +170,10 @@ def finish(prepared: Prepared, runner: Runner, machine: str) -> Entry:
 # -- workers -----------------------------------------------------------------------------------
 
 
-def _prepared(
-    samples: Iterator[Sample], options: Options, settings: config.Settings, deadline: float
-) -> Iterator[Prepared]:
-    """Programs as they get ready, until the deadline.
+def in_workers(
+    samples: Iterator[Sample], work: Callable[[Sample], T], deadline: float
+) -> Iterator[T]:
+    """What ``work`` makes of programs, on all cores, as it gets ready, until the deadline.
 
     When a worker dies, the programs in the making are left out with a warning.
     """
@@ -178,11 +182,11 @@ def _prepared(
     while more and time.monotonic() < deadline:
         enough = context.Event()
         pool = ProcessPoolExecutor(workers, context, _start_worker, (os.getpid(), enough))
-        waiting: set[Future[Prepared]] = set()
+        waiting: set[Future[T]] = set()
         try:
             while True:
                 for sample in islice(samples, 2 * workers - len(waiting)):
-                    waiting.add(pool.submit(prepare, sample, options, settings))
+                    waiting.add(pool.submit(work, sample))
                 left = deadline - time.monotonic()
                 more = bool(waiting)
                 if not more or left <= 0:
@@ -208,4 +212,4 @@ def _start_worker(parent: int, enough: Event) -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
-__all__ = ["Gatherer", "Progress", "finish"]
+__all__ = ["Gatherer", "Progress", "finish", "in_workers"]

@@ -92,7 +92,7 @@ def _prepare(prepared: Prepared, options: Options, settings: config.Settings) ->
     sample, machine, spent = prepared.sample, Machine.detect(), prepared.spent
     device, simd_bytes = Device.of(machine, options.threads), machine.simd_bytes or 16
     sizes = dict(sample.sizes)
-    with _clock(spent, "schedules"), _at_most(DRAWING):
+    with _clock(spent, "schedules"), at_most(DRAWING):
         program = read(sample.text)
         analysis = Analysis(ISL_OPERATIONS, parallel_reductions=True)
 
@@ -111,7 +111,7 @@ def _prepare(prepared: Prepared, options: Options, settings: config.Settings) ->
             text = "!took too long"
             if time.perf_counter() - began < GENERATING[1]:
                 signature = replace(program.signature, name=f"v{k}")
-                with _at_most(GENERATING[0]):
+                with at_most(GENERATING[0]):
                     text = generate(variant.state, signature, analysis, target)
             texts.append(text)
     with _clock(spent, "compiler"):
@@ -137,7 +137,7 @@ def _clock(spent: dict[str, float], phase: str) -> Iterator[None]:
 
 
 @contextmanager
-def _at_most(seconds: float) -> Iterator[None]:
+def at_most(seconds: float) -> Iterator[None]:
     """Interrupt the body with BudgetExceeded when it takes longer (main thread only)."""
 
     def ring(signum: int, frame: FrameType | None) -> None:
@@ -208,4 +208,6 @@ def load(place: Path) -> Prepared:
         raise DatasetError(f"{place}: not a prepared program ({error}): remove it") from error
 
 
-__all__ = ["Options", "Prepared", "load", "pending", "prepare"]
+__all__ = [
+    "DRAWING", "ISL_OPERATIONS", "Options", "Prepared", "at_most", "load", "pending", "prepare",
+]  # fmt: skip

@@ -86,6 +86,27 @@ def test_strict_sums_keep_their_order_and_are_not_fused() -> None:
     assert "enable_fp_fusion=False" in made.text
 
 
+def test_products_run_in_groups_of_rows() -> None:
+    text = source(MATMUL, TILED + "; MapBlock(k, 16)", "reassociate").text
+    assert "group_rows = tl.minimum(i_b_count - 8 * group, 8)" in text
+    assert "group" not in source(MATMUL, TILED).text
+
+
+def test_recurrences_scan_from_block_to_block() -> None:
+    text = source(PREFIX, "MapBlock(i, 64)", "reassociate").text
+    assert "x_scan1 = tl.associative_scan(x_scan1, 0, combine_add)" in text
+    assert "def combine_add(a, b):" in text and "combine_max" not in text
+    assert "i_first" in text and "(i == 64 * i_b)" in text
+    loop = text.partition("for i_b in")[2].partition("def kernel(")[0]
+    assert loop.rstrip().endswith("tl.debug_barrier()")  # the next block reads what this one wrote
+
+
+def test_launchers_refuse_what_kernels_would_misread() -> None:
+    text = source(MATMUL, TILED).text
+    assert 'expect("A", A, torch.float64, (n, p))' in text
+    assert "if not ((n >= 1) and (m >= 1) and (p >= 1)):" in text
+
+
 def test_triangles_are_masked() -> None:
     text = source(TRIANGLE, TILED).text
     assert "(j <= i)" in text and "(i < n)" in text

@@ -61,7 +61,7 @@ def test_lanes_may_reduce_where_sums_may_be_reordered() -> None:
     ("text", "steps", "fp", "why"),
     [
         (PREFIX, "MapGrid(i)", "strict", "carried by grid loop i"),
-        (PREFIX, "MapBlock(i, 32)", "reassociate", "carried by block loop i"),
+        (PREFIX, "MapBlock(i, 32)", "strict", "carried by block loop i"),
         (MATMUL, "Interchange(j, k); Interchange(i, k); MapGrid(k)", "reassociate", "grid loop k"),
     ],
 )
@@ -96,9 +96,31 @@ def test_the_default_mapping_finds_products_and_replays() -> None:
     start = State.start(parse_scop(MATMUL), "reassociate")
     found = map_to_gpu(start, blocks=Blocks(rows=32, columns=64, depth=32))
     assert marks(found.state) == {"i": "grid block(32)", "j": "grid block(64)", "k": "block(16)"}
-    assert script.replay(start, script.show(found.steps)).tree == found.state.tree
+    assert script.replay(start, found.script).tree == found.state.tree
 
 
-def test_a_recurrence_is_mapped_to_one_program() -> None:
-    found = map_to_gpu(State.start(parse_scop(PREFIX)))
+@pytest.mark.parametrize("fp", ["strict", "reassociate"])
+def test_a_recurrence_is_mapped_to_one_program_whose_lanes_may_scan(fp: str) -> None:
+    found = map_to_gpu(State.start(parse_scop(PREFIX), fp))
     assert not any(loop.mark("grid") for loop in loops(found.state.tree))
+    assert any(loop.mark("block") for loop in loops(found.state.tree)) == (fp == "reassociate")
+
+
+STENCIL = """
+params n t
+context n >= 3 and t >= 1
+array A[n, n] float64
+S0[s, i, j]: 0 <= s < t and 1 <= i < n - 1 and 1 <= j < n - 1: \
+    A[i, j] = A[i - 1, j] + A[i, j - 1] + A[i, j] + A[i, j + 1] + A[i + 1, j]
+tree
+for s(S0: s) for i(S0: i) for j(S0: j) S0
+"""
+
+
+def test_bands_without_a_parallel_loop_run_as_waves() -> None:
+    start = State.start(parse_scop(STENCIL.replace("\\\n", "")))
+    found = map_to_gpu(start, blocks=Blocks(rows=8, columns=8))
+    assert "waves" in found.name
+    outer, *inner = loops(found.state.tree)
+    assert not outer.marks and all(loop.mark("grid") for loop in inner)
+    assert script.replay(start, found.script).tree == found.state.tree
