@@ -28,6 +28,7 @@ from perfkit.codegen.triton import assemble
 from perfkit.cost.device import Gpu
 from perfkit.errors import PerfkitError
 from perfkit.frontends.python import from_function
+from perfkit.runtime.tensors import HALF
 from perfkit.runtime.triton_compile import Compiled, compile_kernels
 from perfkit.runtime.triton_module import TritonSource
 from perfkit.schedule.state import State
@@ -81,15 +82,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"bench.triton_compile needs {' and '.join(missing)}: pip install '.[gpu]'",
               file=sys.stderr)  # fmt: skip
         return 1
-    storage = dict(pair.split("=", 1) for pair in args.storage.split(",") if "=" in pair)
+    storage = dict((f"{pair}=").split("=")[:2] for pair in args.storage.split(",") if pair)
     try:
         selected = programs(names=args.names or None)
     except ValueError as error:
         print(f"bench.triton_compile: {error}", file=sys.stderr)
         return 2
     unsized = [p.name for p in selected if args.size not in p.sizes]
-    if unsized or set(storage) - {"float32"}:
-        problem = f"no size {args.size} in {unsized[0]}" if unsized else "only float32 is stored"
+    halves = all(k == "float32" and v in HALF for k, v in storage.items())
+    if unsized or not halves:
+        problem = f"no size {args.size} in {unsized[0]}" if unsized else (
+            f"--storage {args.storage}: write float32=float16 or float32=bfloat16")  # fmt: skip
         print(f"bench.triton_compile: {problem}", file=sys.stderr)
         return 2
     report = _run(selected, args.fp, storage, args.size, args.element)

@@ -138,6 +138,7 @@ def compile_triton(
     kernel = TritonKernel(
         signature, module, choice.seed.script, explain=choice.explain,
         precondition=bounds_check(scop).problem,
+        predicted=choice.estimate.seconds if choice.estimate else None,
     )  # fmt: skip
     if settings.check:
         check_kernel(scop, signature, kernel.on_copies, example_sizes(signature, *example) or None)

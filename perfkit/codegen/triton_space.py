@@ -183,7 +183,8 @@ class Space:
         if not found:
             return {i: Affine() for i in s.iterators}
         (only,) = found
-        return {i: affine_of(only.get_at(k), names) for k, i in enumerate(s.iterators)}
+        # on its instances an iterator such as k/3 is whole, so rounding it down changes nothing
+        return {i: affine_of(only.get_at(k).floor(), names) for k, i in enumerate(s.iterators)}
 
     def _blocks_of(self, wide: Iterable[Loop]) -> isl.Set:
         names, parts = list[str](), ["true"]

@@ -203,7 +203,7 @@ def _compared(
 ) -> list[Variant]:
     """Run each mapping once on the same data; the first that runs is what the others must equal."""
     result: list[Variant] = []
-    want: dict[str, Any] | None = None
+    want: Mapping[str, Any] = {}
     for mapping in found:
         status = mapping.row.status
         if mapping.module is not None:
@@ -215,7 +215,7 @@ def _compared(
                 log.get("learn").warning("%d: %s", sample.number, str(error)[:300])
                 status = "failed"
             else:
-                want = got if want is None else want
+                want = want or got
                 status = "wrong" if any(differs(got[n], want[n]) for n in want) else "ok"
         module = mapping.module if status == "ok" else None
         result.append(Variant(replace(mapping.row, status=status), module))

@@ -56,11 +56,13 @@ class TritonKernel:
         signature: what it is called with.
         schedule: the script that leads from the program to its mapping.
         module: the generated module, with the interfaces of its kernels.
+        predicted: seconds that the cost model expects at the example's sizes; None if it cannot.
     """
 
     def __init__(
         self, signature: Signature, module: TritonSource, schedule: str = "", *,
         explain: Callable[[], str] | str = "", precondition: Precondition | None = None,
+        predicted: float | None = None,
     ) -> None:  # fmt: skip
         """Nothing is imported or compiled before the first call."""
         self.signature = signature
@@ -69,6 +71,7 @@ class TritonKernel:
         self.__name__ = signature.name
         self.__doc__ = f"Triton kernels {signature}."
         self._explain = explain
+        self.predicted = predicted
         self._precondition = precondition
         self._lock = threading.Lock()
         self._loaded: _Loaded | None = None

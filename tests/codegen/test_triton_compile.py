@@ -13,21 +13,28 @@ from bench.triton_compile import compiled
 
 
 @pytest.mark.parametrize(
-    ("name", "storage", "unit"),
+    ("name", "element", "storage", "unit"),
     [
-        ("gemm", {}, "mma"),  # float64
-        ("batched-dense", {}, "fma"),  # float32, IEEE
-        ("batched-dense", {"float32": "bfloat16"}, "wgmma"),
-        ("batched-dense", {"float32": "float16"}, "wgmma"),
+        ("gemm", "", {}, "mma"),  # float64
+        ("gemm", "float32", {}, "fma"),  # IEEE
+        ("gemm", "float32", {"float32": "bfloat16"}, "wgmma"),
+        ("gemm", "float32", {"float32": "float16"}, "wgmma"),
     ],
 )
 def test_products_use_the_unit_of_their_type(
-    name: str, storage: dict[str, str], unit: str
+    name: str, element: str, storage: dict[str, str], unit: str
 ) -> None:
     (program,) = programs(names=[name])
-    kernel = compiled(program, "reassociate", storage)[-1]
+    kernel = compiled(program, "reassociate", storage, element=element)[1][-1]
     used = {u: getattr(kernel, u) for u in ("wgmma", "mma", "fma")}
     assert used[unit] > 0
     if unit == "fma":
         assert used["wgmma"] == used["mma"] == 0
     assert kernel.spills == 0
+
+
+def test_scans_compile_without_spills() -> None:
+    (program,) = programs(names=["integral-image"])
+    choice, kernels = compiled(program, "reassociate", {})
+    assert "associative_scan" in choice.part.text
+    assert not any(k.spills for k in kernels)
