@@ -23,7 +23,7 @@ import numpy as np
 
 from bench.polybench.registry import Program, programs
 from perfkit.analysis.dependences import Analysis
-from perfkit.api import argument_sizes
+from perfkit.codegen.check import example_sizes
 from perfkit.codegen.triton import assemble
 from perfkit.cost.device import Gpu
 from perfkit.errors import PerfkitError
@@ -46,7 +46,7 @@ def chosen(
         if element and getattr(value, "dtype", None) == np.float64 and value.ndim:
             arguments[name] = value.astype(element)
     scop, signature = from_function(program.function, **arguments)
-    sizes = argument_sizes(signature, (), arguments)
+    sizes = example_sizes(signature, (), arguments)
     return choose_gpu(State.start(scop, fp), signature, Analysis(), "auto", sizes, gpu)
 
 

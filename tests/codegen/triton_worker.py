@@ -24,8 +24,8 @@ from triton.runtime import interpreter
 
 from bench.polybench.registry import programs
 from perfkit.analysis.dependences import Analysis
-from perfkit.api import argument_sizes
 from perfkit.codegen import interpret
+from perfkit.codegen.check import example_sizes
 from perfkit.codegen.triton import assemble, generate_part
 from perfkit.frontends.python import from_function
 from perfkit.runtime.triton_compile import load_module
@@ -80,7 +80,7 @@ def interpreted(job: dict[str, Any]) -> dict[str, Any]:
         part = generate_part(mapped.state, signature, analysis, mapped.script)
     else:
         large = program.arguments(job["for"])
-        sizes = argument_sizes(signature, (), large)
+        sizes = example_sizes(signature, (), large)
         del large
         choice = choose_gpu(state, signature, analysis, "auto", sizes)
         mapped, part = choice.seed, choice.part
