@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from itertools import takewhile
 
 import islpy as isl
 
@@ -75,10 +76,12 @@ def _contract(poly: Polyhedra, tree: Node, array: Array, flows: list[Dependence]
         if not all(_same_iteration(poly, flow, loop) for flow in flows):
             break
         inside.append(loop)
-    if not inside:
-        return Contraction(array.name, "", every)
-    kept = tuple(d for d in every if not _fixed(poly, inside, accesses, d))
-    return Contraction(array.name, inside[-1].name, kept)
+    kept = tuple(d for d in every if not _fixed(poly, inside, accesses, d)) if inside else every
+    if kept:
+        # Jammed copies and lanes run at the same time: one buffer cannot serve them all.
+        inside = list(takewhile(lambda x: not (x.mark("jam") or x.mark("vector")), inside))
+        kept = tuple(d for d in every if not _fixed(poly, inside, accesses, d)) if inside else every
+    return Contraction(array.name, inside[-1].name if inside else "", kept)
 
 
 def _same_iteration(poly: Polyhedra, flow: Dependence, loop: Loop) -> bool:

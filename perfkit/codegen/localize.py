@@ -142,8 +142,16 @@ def _fixed(scop: Scop, loop: For, array: str) -> bool:
     used = {name for p in places for i in p.access.indices for name in i.names()}
     if used & declared:
         return False
+    # Under a guard isl may name the same element by another expression (i0 where i1 == i0).
+    if not all(_comparable(places[0].access, p.access) for p in places):
+        return False
     # One element must not be a lane of one copy and a scalar of another.
     return len({p.lanes for p in places}) <= 1
+
+
+def _comparable(a: Access, b: Access) -> bool:
+    """Whether it shows which copy's element each of them is."""
+    return all((i - j).is_constant for i, j in zip(a.indices, b.indices, strict=True))
 
 
 __all__ = ["MAX_BUFFER", "buffered", "declare", "localize"]

@@ -190,7 +190,9 @@ def preserves_flow(original: Scop, transformed: State) -> None:
         before.renew_budget()
         _same_computations(original, scop, match, before, after)
         groups = {
-            name: f"{r.op} {r.array}" for name, r in reductions(before, transformed.fp).items()
+            name: f"{r.op} {r.array}"
+            for name, r in reductions(before, transformed.fp).items()
+            if all(_still_updates(scop.statement(s)) for s, o in match.origin.items() if o == name)
         }
         old = Flows(before, original.tree, unordered=groups)
         new = Flows(
@@ -245,6 +247,11 @@ class _Resolver:
             copied = self.copied.get(m.get_tuple_name(OUT))
             result = result.union(piece if copied is None else piece.apply_range(copied))
         return result
+
+
+def _still_updates(statement: Statement) -> bool:
+    """Whether a part of a reduction reads the element it writes: a snapshot of it takes no part."""
+    return any(_accumulates(statement, k) for k in range(len(statement.reads)))
 
 
 def _same_computations(

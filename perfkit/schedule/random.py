@@ -13,7 +13,8 @@ from perfkit.ir.tree import Leaf, Loop, Node, Sequence, depth_of, loops, stateme
 from perfkit.schedule.base import TreeTransform, chain, label, tidy
 from perfkit.schedule.loops import Interchange, Reverse, Shift, Skew, Wavefront
 from perfkit.schedule.marks import Jam, Parallelize, Unroll, Vectorize
-from perfkit.schedule.state import State
+from perfkit.schedule.random_storage import take_storage_step
+from perfkit.schedule.state import State, Transform
 from perfkit.schedule.structure import Distribute, Embed, Fuse, Reorder, solve_shift
 from perfkit.schedule.tiling import StripMine, Tile
 
@@ -188,15 +189,18 @@ def random_script(
     marks: int | None = None,
     tile_sizes: Sizes = TILE_SIZES,
     refused: Callable[[State, TreeTransform], None] | None = None,
-) -> tuple[tuple[TreeTransform, ...], State]:
+    storage: int = 0,
+) -> tuple[tuple[Transform, ...], State]:
     """Up to ``steps`` legal order transforms, then up to ``marks`` legal marks (steps / 2).
 
-    Marks come last because they bind what follows. ``refused`` is told of every illegal draw. The
-    same ``rng`` state gives the same script.
+    Marks come last because they bind what follows. Up to ``storage`` legal storage steps stand
+    before and as many after the order transforms. ``refused`` is told of every illegal draw of the
+    other kinds. The same ``rng`` state gives the same script.
     """
     analysis = analysis or Analysis()
-    taken: list[TreeTransform] = []
-    for mark, count in ((False, steps), (True, (steps + 1) // 2 if marks is None else marks)):
+    taken: list[Transform] = []
+
+    def order(state: State, count: int, mark: bool) -> State:
         wanted = len(taken) + count
         for _ in range(4 * count):
             if len(taken) == wanted:
@@ -211,6 +215,18 @@ def random_script(
                     refused(state, step)
             else:
                 taken.append(step)
+        return state
+
+    def store(state: State) -> State:
+        for _ in range(storage):
+            found = take_storage_step(state, rng, analysis)
+            if found is not None:
+                taken.append(found[0])
+                state = found[1]
+        return state
+
+    state = order(store(state), steps, False)
+    state = order(store(state), (steps + 1) // 2 if marks is None else marks, True)
     return tuple(taken), state
 
 

@@ -91,3 +91,35 @@ for i(S0: i, S1: i) { for j(S0: j) S0; S1 }
     for steps in ("", "Vectorize(j, 4)", "Parallelize(j)", "Vectorize(j, 4)\nParallelize(j)"):
         state = scheduled(text, steps, "reassociate")
         assert_same(tmp_path, state, {"i_p": 1}, {"i_p": 13}, rtol=1e-12)
+
+
+def test_an_element_that_goes_by_two_names_stays_in_memory(tmp_path: Path) -> None:
+    """Where i == k holds, isl writes one for the other: t[i] and t[k] are the same variable."""
+    text = """
+params n
+context n >= 1
+array A[n] float64
+array B[n, n] float64
+array D[n] float64
+S0[k, i, j]: 0 <= k < n and 0 <= i < n and i <= j < n: B[i, j] = B[i, j] * 0.5 + A[k]
+S1[k, i]: 0 <= k < n and 0 <= i < n and i = k: D[i] = A[k] * 0.25
+tree
+for k(S0: k, S1: k) for i(S0: i, S1: i) { for j(S0: j) S0; S1 }
+"""
+    steps = 'Pack(S0, "A[k]", i)\nEmbed(S1, j, at=first)\nTile(j=4)\nPack(S1, "A[k]", i)'
+    assert_same(tmp_path, scheduled(text, steps), {"n": 1}, {"n": 5}, {"n": 9})
+
+
+def test_jammed_copies_do_not_share_a_buffer(tmp_path: Path) -> None:
+    """Each tile of rows packs its own part: jammed tiles would overwrite one another's."""
+    text = """
+params n
+context n >= 1
+array A[n, n] float64
+array B[n, n] float64
+S0[i, j]: 0 <= i < n and 0 <= j < n: B[i, j] = A[i, j] * 0.5
+tree
+for i(S0: i) for j(S0: j) S0
+"""
+    steps = 'Tile(i=2, j=4)\nPack(S0, "A[i, j]", j_t)\nJam(i_t, 3)'
+    assert_same(tmp_path, scheduled(text, steps), {"n": 1}, {"n": 13}, {"n": 24})

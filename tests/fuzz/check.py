@@ -136,7 +136,7 @@ def run_case(seed: int, steps: int = 5) -> Outcome:
     outcome = Outcome(seed, text, fp=fp)
     outcome.counts.cases = 1
     scop = parse_scop(text)
-    brute = Enumerations(scop, fp)
+    known: dict[Scop, Enumerations] = {}
     privatised = rng.random() < 0.5
     analysis = Analysis(BUDGET, parallel_reductions=privatised)
     start = State.start(scop, fp)
@@ -146,11 +146,14 @@ def run_case(seed: int, steps: int = 5) -> Outcome:
         outcome.counts.over_budget = 1
         return outcome
 
+    def brute(scop: Scop) -> Enumerations:
+        return known.setdefault(scop, Enumerations(scop, fp))
+
     def refused(state: State, step: TreeTransform) -> None:
         outcome.counts.refusals += 1
         for tree in step.rewrites(state, analysis):
             try:
-                found = brute.violation(tree, REFUSED_SIZES, privatised)
+                found = brute(state.scop).violation(tree, REFUSED_SIZES, privatised)
             except TooLarge:
                 outcome.counts.too_large += 1
                 continue
@@ -168,15 +171,16 @@ def run_case(seed: int, steps: int = 5) -> Outcome:
                 outcome.failures.append(f"{step}: {error!r}")
 
     taken, end = random_script(
-        start, rng, rng.randint(1, steps), analysis, tile_sizes=TILES, refused=only_illegal
-    )
+        start, rng, rng.randint(1, steps), analysis, tile_sizes=TILES, refused=only_illegal,
+        storage=rng.choice((0, 1, 1, 2)),
+    )  # fmt: skip
     outcome.script = script.show(taken)
     outcome.counts.steps = len(taken)
     state = start
     for step in taken:
-        state = step.apply(state, analysis)
+        state = script.apply_step(state, step, analysis)
         try:
-            found = brute.violation(state.tree, ACCEPTED_SIZES, privatised)
+            found = brute(state.scop).violation(state.tree, ACCEPTED_SIZES, privatised)
         except TooLarge:
             found = None
         if found:
@@ -188,7 +192,7 @@ def run_case(seed: int, steps: int = 5) -> Outcome:
     expected = random_arrays(scop, {"n": RUN_SIZE}, seed)
     found_arrays = {k: v.copy() for k, v in expected.items()}
     run(scop, {"n": RUN_SIZE}, expected, {})
-    run(scop, {"n": RUN_SIZE}, found_arrays, {}, end.tree)
+    run(end.scop, {"n": RUN_SIZE}, found_arrays, {}, end.tree)
     outcome.counts.runs = 1
     for name, value in expected.items():
         if not agree(value, found_arrays[name], fp):

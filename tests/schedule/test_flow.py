@@ -131,3 +131,19 @@ def test_out_of_bounds_sizes_do_not_count() -> None:
     scop = programs_ir.parse_scop(text.replace("m >= 1", "m >= 1 and p >= 0"))
     state = Relayout("A", (1, 0)).apply(State.start(scop))
     preserves_flow(scop, state)
+
+
+def test_a_reduction_may_not_read_a_snapshot_of_its_result() -> None:
+    """Updates in any order all start from the first value; from the snapshot they never add up."""
+    scop = programs_ir.parse_scop("""
+params n
+context n >= 1
+array A[n, n] float64
+array B[n, n] float64
+S0[i, j]: 0 <= i < n and 0 <= j < n: A[i, 0] = A[i, 0] + B[i, j]
+tree
+for i(S0: i) for j(S0: j) S0
+""")
+    for fp in ("strict", "reassociate"):
+        with pytest.raises(IllegalSchedule, match="S0"):
+            Relayout("A", (0, 1), "A[i, 0]").apply(State.start(scop, fp))

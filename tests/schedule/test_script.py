@@ -44,6 +44,16 @@ def test_random_scripts_replay(name: str) -> None:
         assert random_script(start, Random(seed), 6, analysis)[0] == steps
 
 
+def test_random_scripts_store_too() -> None:
+    analysis, start = Analysis(), State.start(program("matmul"))
+    kinds: set[str] = set()
+    for seed in range(6):
+        steps, end = random_script(start, Random(seed), 3, analysis, storage=2)
+        kinds |= {type(step).__name__ for step in steps}
+        assert script.replay(start, script.show(steps), analysis) == end
+    assert {"Pack", "Relayout", "Split"} <= kinds
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
