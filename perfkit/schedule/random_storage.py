@@ -6,7 +6,7 @@ from itertools import permutations
 from random import Random
 
 from perfkit.analysis.dependences import Analysis
-from perfkit.errors import ScheduleError
+from perfkit.errors import BudgetExceeded, ScheduleError
 from perfkit.ir.affine import Affine
 from perfkit.ir.scop import Scop, Statement
 from perfkit.ir.tree import enclosing
@@ -48,7 +48,7 @@ def take_storage_step(
             after = step.apply(state)
             check_final(analysis, after)
             preserves_flow(after.original, after)
-        except ScheduleError:
+        except (BudgetExceeded, ScheduleError):
             continue
         return step, after
     return None
