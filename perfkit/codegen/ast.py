@@ -358,7 +358,11 @@ def _tiles(around: tuple[trees.Loop, ...], statement: str) -> Iterator[tuple[Flo
 
 
 def _strided(domain: Domain) -> bool:
-    return any(c.expr.divs for piece in domain.pieces for c in piece)
+    """Whether an iterator may be confined to multiples: an equality, or bounds by its own floor."""
+    return any(
+        c.kind == "eq" or any(n in div.inner.names() for n, _ in c.expr.terms)
+        for piece in domain.pieces for c in piece for div, _ in c.expr.divs
+    )  # fmt: skip
 
 
 def _guarded(condition: tuple[Piece, ...], body: tuple[Node, ...]) -> tuple[Node, ...]:

@@ -15,7 +15,7 @@ loop goes innermost.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 from perfkit.analysis.dependences import Analysis
@@ -74,13 +74,13 @@ def block(
     _distribute(builder)
     if relayout:
         _relayout(builder)
-    for outer in _nests(builder.state):
-        _block_nest(builder, outer, sizes, tiled)
-    _parallelize(builder)
+    for outer in nests(builder.state):
+        block_nest(builder, outer, sizes, tiled)
+    parallelize(builder)
     return builder.done, builder.state
 
 
-def _nests(state: State) -> tuple[str, ...]:
+def nests(state: State) -> tuple[str, ...]:
     """The outermost loop of every perfect nest that ends in statements."""
     found: list[str] = []
 
@@ -130,14 +130,14 @@ def _distribute(builder: Steps) -> None:
         builder.attempt(Distribute(name))
 
 
-def _block_nest(builder: Steps, outer: str, sizes: Sizes, tiled: bool) -> None:
+def block_nest(builder: Steps, outer: str, sizes: Sizes, tiled: bool) -> None:
     nest = tuple(loop.name for loop in chain(builder.state.tree, outer))
-    roles = _roles(builder, nest)
-    width = _lanes(builder, nest[-1], sizes.simd_bytes)
+    roles = roles_of(builder, nest)
+    width = lanes_of(builder, nest[-1], sizes.simd_bytes)
     order = (*roles.others, *_present(roles.jam), *_present(roles.lane), *roles.sums)
     if not roles.sums:
         order = (*roles.others, *_present(roles.jam), *_present(roles.lane))
-    if not _permute(builder, nest, order):
+    if not permute(builder, nest, order):
         _vectorize_innermost(builder, nest, width)
         return
     if tiled and roles.sums and roles.jam and roles.lane:
@@ -192,17 +192,17 @@ def _tile_and_pack(
         if along[lanes].is_invariant:
             step = Pack(statement.name, str(access), tiles[total], factors=True)
             if not isinstance(step.operand(statement, access), Load):
-                _attempt_pack(builder, step)
+                attempt_pack(builder, step)
         else:
             steps = along[lanes].steps
             order = () if steps[-1] else tuple(reversed(range(len(steps))))
             loop = "" if whole else tiles[lanes]
             step = Pack(statement.name, str(access), loop, order, factors=True)
-            done |= _attempt_pack(builder, step)
+            done |= attempt_pack(builder, step)
     return done
 
 
-def _attempt_pack(builder: Steps, step: Pack) -> bool:
+def attempt_pack(builder: Steps, step: Pack) -> bool:
     """Take the step if it is provably legal, and run the copy in lanes where it is contiguous."""
     before = builder.copy()
     if not builder.attempt(step):
@@ -241,7 +241,7 @@ def _vectorize_innermost(builder: Steps, nest: tuple[str, ...], width: int) -> N
             builder.attempt(Vectorize(innermost, width))
 
 
-def _roles(builder: Steps, nest: tuple[str, ...]) -> Roles:
+def roles_of(builder: Steps, nest: tuple[str, ...]) -> Roles:
     """Decide from strides; parallelism is asked in the present order of the loops."""
     tree = builder.state.tree
     inside = set(statements(find_loop(tree, nest[0])))
@@ -290,7 +290,7 @@ def _penalty(moves: Iterable[Walk]) -> int:
     return sum(not (w.is_unit or w.is_invariant) for w in moves)
 
 
-def _permute(builder: Steps, nest: tuple[str, ...], order: tuple[str, ...]) -> bool:
+def permute(builder: Steps, nest: tuple[str, ...], order: tuple[str, ...]) -> bool:
     """Reorder a nest by interchanges: all of them, or none."""
     if sorted(nest) != sorted(order):
         return False
@@ -304,7 +304,7 @@ def _permute(builder: Steps, nest: tuple[str, ...], order: tuple[str, ...]) -> b
     return not steps or builder.attempt(*steps)
 
 
-def _lanes(builder: Steps, loop: str, simd_bytes: int) -> int:
+def lanes_of(builder: Steps, loop: str, simd_bytes: int) -> int:
     scop = builder.state.scop
     names = set(statements(find_loop(builder.state.tree, loop)))
     sizes = [ITEMSIZE[scop.array(s.write.array).dtype] for s in scop.statements if s.name in names]
@@ -316,11 +316,11 @@ def _relayout(builder: Steps) -> None:
     state = builder.state
     scop = state.scop
     wanted: dict[tuple[str, str], None] = {}
-    for outer in _nests(state):
+    for outer in nests(state):
         nest = tuple(loop.name for loop in chain(state.tree, outer))
         if len(nest) < 3:
             continue  # the copy would cost as much as the nest itself
-        roles = _roles(builder, nest)
+        roles = roles_of(builder, nest)
         if not roles.sums or roles.lane is None:
             continue
         for name in statements(find_loop(state.tree, outer)):
@@ -349,13 +349,13 @@ def _shareable(builder: Steps, loop: str) -> bool:
     return reduction_parallel(builder.dependences, builder.tree, loop)
 
 
-def _parallelize(builder: Steps) -> None:
-    """Mark the outermost parallel loop of every nest, from the top."""
+def parallelize(builder: Steps, skip: Collection[str] = ()) -> None:
+    """Mark the outermost parallel loop of every nest, from the top; not at or below ``skip``."""
 
     def visit(node: Node) -> None:
         match node:
-            case Loop():
-                if _shareable(builder, node.name) and builder.attempt(Parallelize(node.name)):
+            case Loop(name=name) if name not in skip:
+                if _shareable(builder, name) and builder.attempt(Parallelize(name)):
                     return
                 visit(node.body)
             case Sequence(children=children):
@@ -365,4 +365,7 @@ def _parallelize(builder: Steps) -> None:
     visit(builder.state.tree)
 
 
-__all__ = ["Roles", "Sizes", "block"]
+__all__ = [
+    "Roles", "Sizes", "attempt_pack", "block", "block_nest", "lanes_of", "nests", "parallelize",
+    "permute", "roles_of",
+]  # fmt: skip

@@ -61,7 +61,10 @@ class Pack:
         for k_t for j_t for x0 for x1  B_pack[k_t, j_t, x0 - 64*k_t, x1 - 128*j_t] = B[x0, x1];
         for k_t for j_t for i for j for k  C[i,j] = C[i,j] + A[i,k] * B_pack[...]
 
-    ``order`` permutes the dimensions of the buffer: ``(1, 0)`` stores it transposed. With
+    ``order`` permutes the dimensions of the buffer: ``(1, 0)`` stores it transposed. ``panel=6``
+    cuts the last of them into panels of 6, one after the other, as the rows of a register tile read
+    them: ``Pack(S, "A[i, k]", k_t, (1, 0), panel=6)`` stores ``A[i, k]`` at ``[i div 6, k, i mod
+    6]``. With
     ``factors``, scalar arguments that the statement combines with the operand first, as in
     ``(alpha * A[i,k]) * B[k,j]``, are applied while copying. An operand that the region writes is
     packed too, where the values that arrive stay the same.
@@ -72,13 +75,15 @@ class Pack:
     loop: str = ""
     order: tuple[int, ...] = ()
     factors: bool = False
+    panel: int = 0
 
     def __str__(self) -> str:
         order = f", ({', '.join(map(str, self.order))},)" if self.order else ""
         factors = ", factors=True" if self.factors else ""
         loop = f", {self.loop}" if self.loop else ""
         order = order and f", order={self.order}" if not self.loop else order
-        return f'Pack({self.statement}, "{self.access}"{loop}{order}{factors})'
+        panel = f", panel={self.panel}" if self.panel else ""
+        return f'Pack({self.statement}, "{self.access}"{loop}{order}{factors}{panel})'
 
     def apply(self, state: State) -> State:
         """Raises TransformError where the access is not tiled; legality is proved afterwards."""
@@ -97,6 +102,9 @@ class Pack:
         order = self.order or tuple(range(len(kept)))
         if sorted(order) != list(range(len(kept))):
             raise TransformError(f"{self}: the order must permute the {len(kept)} tiled dimensions")
+        last = dimensions[kept[order[-1]]] if kept else None
+        if self.panel and (last is None or self.panel < 1 or last.size % self.panel):
+            raise TransformError(f"{self}: a tile's last dimension is no multiple of {self.panel}")
         return self._rewrite(state, statement, access, outer, dimensions, [kept[d] for d in order])
 
     def _find(self, scop: Scop) -> tuple[Statement, Access]:
@@ -164,6 +172,21 @@ class Pack:
             )
         return best
 
+    def _extents(self, sizes: list[int]) -> list[int]:
+        """The extents within a tile: its sizes, the last one cut into panels."""
+        if not self.panel:
+            return sizes
+        return [sizes[-1] // self.panel, *sizes[:-1], self.panel]
+
+    def _inside(self, places: list[tuple[Affine, Affine, int]]) -> list[Affine]:
+        """The indices within a tile, from (index, tile, size) of each dimension."""
+        if not self.panel:
+            return [index - tile * size for index, tile, size in places]
+        *others, (index, tile, size) = places
+        panel = index.floordiv(self.panel)
+        first = panel - tile * (size // self.panel)
+        return [first, *(i - t * s for i, t, s in others), index - panel * self.panel]
+
     def _rewrite(
         self,
         state: State,
@@ -207,14 +230,19 @@ class Pack:
         buffer = Array(
             unused_name(f"{old.name}_pack", taken),
             old.dtype,
-            (*extents, *(Affine.constant(found[d].size) for d in kept)),
+            (*extents, *map(Affine.constant, self._extents([found[d].size for d in kept]))),
             local=True,
         )
-        inside = [
-            Affine.variable(elements[d]) + found[d].offset
-            - Affine.variable(tiles[found[d].tile]) * found[d].size
-            for d in kept
-        ]  # fmt: skip
+        inside = self._inside(
+            [
+                (
+                    Affine.variable(elements[d]) + found[d].offset,
+                    Affine.variable(tiles[found[d].tile]),
+                    found[d].size,
+                )
+                for d in kept
+            ]
+        )
         tile_index = [Affine.variable(t) - low for t, low in zip(tiles, lows, strict=True)]
         source = Access(old.name, tuple(Affine.variable(x) for x in elements))
         write = Access(buffer.name, (*tile_index, *inside))
@@ -227,7 +255,13 @@ class Pack:
             buffer.name,
             (
                 *(value - low for value, low in zip(values, lows, strict=True)),
-                *((access.indices[d] + found[d].offset).mod(found[d].size) for d in kept),
+                *self._inside(
+                    [
+                        (index, index.floordiv(found[d].size), found[d].size)
+                        for d in kept
+                        for index in [access.indices[d] + found[d].offset]
+                    ]
+                ),
             ),
         )
         changed = replace(
@@ -238,13 +272,19 @@ class Pack:
         )
         everything = tuple(changed if s.name == statement.name else s for s in scop.statements)
         fixed = [d for d in range(old.rank) if d not in kept]
-        own = [elements[d] for d in (*fixed, *kept)]
+        own = [(elements[d], Affine.variable(elements[d])) for d in (*fixed, *kept)]
+        if self.panel:  # panel by panel; within one in the order in which the operand lies
+            last = kept[-1]
+            whole = Affine.variable(elements[last]) + found[last].offset
+            own = [own[k] for k in range(len(fixed))]
+            own.append((f"{elements[last]}_p", whole.floordiv(self.panel)))
+            own += [(elements[d], Affine.variable(elements[d])) for d in sorted(kept)]
         if not self.loop:
-            own = [*tiles, *own]
+            own = [*((t, Affine.variable(t)) for t in tiles), *own]
         nest: Node = Leaf(name)
-        for iterator in reversed(own):
+        for iterator, expression in reversed(own):
             loop_name = fresh_name(state.tree, f"{name}_{iterator}")
-            nest = Loop(loop_name, ((name, Affine.variable(iterator)),), nest)
+            nest = Loop(loop_name, ((name, expression),), nest)
         if self.loop:
             variables = map(Affine.variable, tiles)
             around = dict(zip((loop.name for loop in outer), variables, strict=True))

@@ -22,6 +22,7 @@ from perfkit.schedule.autosplit import auto_split
 from perfkit.schedule.blocking import Sizes as Blocks
 from perfkit.schedule.blocking import block
 from perfkit.schedule.locality import Locality
+from perfkit.schedule.panels import panels
 from perfkit.schedule.pluto import Found, Options
 from perfkit.schedule.script import show
 from perfkit.schedule.shape import Sizes, best_last, coincident_first, mark, tile_band
@@ -90,6 +91,13 @@ def blocked(base: Steps, found: Found | None, simd_bytes: int) -> Steps:
         steps.take(Order.of(unsink(steps.dependences, coincident_first(found).tree)))
     done, state = block(steps.state, steps.analysis, Blocks(simd_bytes=simd_bytes))
     return Steps(state, steps.analysis, (*steps.done, *done))
+
+
+def paneled(base: Steps, found: Found, simd_bytes: int) -> Steps:
+    """An order whose factorizations run block by block (:mod:`perfkit.schedule.panels`)."""
+    steps = base.copy()
+    steps.take(Order.of(unsink(steps.dependences, coincident_first(found).tree)))
+    return panels(steps, Blocks(simd_bytes=simd_bytes))
 
 
 def expanded(base: Steps) -> Steps:
@@ -163,6 +171,8 @@ def _all(start: Steps, simd_bytes: int, sizes: Sizes) -> Iterator[Seed]:
             yield from _seed(label, tiled, base, order, simd_bytes, sizes)
             yield from _seed(f"{label}-notile", untiled, base, order, simd_bytes)
             yield from _seed(f"{label}-block", blocked, base, order, simd_bytes)
+            if alone or fusion == "min":  # a factorization is one nest, fused or not
+                yield from _seed(f"{label}-panels", paneled, base, order, simd_bytes)
 
 
 def _schedule(base: Steps, options: Options) -> Found:

@@ -152,7 +152,7 @@ def mark(steps: Steps, simd_bytes: int, everywhere: bool = False) -> None:
     locality = Locality.of(steps.state.scop, steps.tree)  # marks do not change it
     for loop in loops(steps.tree):
         if not loops(loop.body) and not loop.mark("vector"):
-            _vectorize(steps, loop, simd_bytes, locality)
+            vectorize(steps, loop, simd_bytes, locality)
 
 
 def _outermost_parallel(steps: Steps, node: Node, around: int, everywhere: bool) -> Iterator[str]:
@@ -174,7 +174,7 @@ def _outermost_parallel(steps: Steps, node: Node, around: int, everywhere: bool)
             yield from _outermost_parallel(steps, child, around, everywhere)
 
 
-def _vectorize(steps: Steps, loop: Loop, simd_bytes: int, locality: Locality) -> None:
+def vectorize(steps: Steps, loop: Loop, simd_bytes: int, locality: Locality) -> None:
     """Mark an innermost loop, or the loops that it is distributed into."""
     if _lanes_step(steps, loop.name, simd_bytes, locality):
         return
@@ -214,4 +214,6 @@ def _lanes_step(steps: Steps, name: str, simd_bytes: int, locality: Locality) ->
     return steps.attempt(Vectorize(name, lanes(steps.state.scop, loop, simd_bytes)))
 
 
-__all__ = ["Sizes", "best_last", "coincident_first", "mark", "permuted", "tile_band"]
+__all__ = [
+    "Sizes", "best_last", "coincident_first", "mark", "permuted", "tile_band", "vectorize",
+]  # fmt: skip

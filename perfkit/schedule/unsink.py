@@ -13,7 +13,7 @@ from perfkit.analysis.dependences import Dependences
 from perfkit.ir.affine import Affine
 from perfkit.ir.tree import Loop, Node, Sequence, enclosing, find_loop, loops, restrict, statements
 from perfkit.schedule import legality
-from perfkit.schedule.base import replace_node, tidy
+from perfkit.schedule.base import rename_clashes, replace_node, tidy
 
 
 def unsink(deps: Dependences, tree: Node) -> Node:
@@ -42,7 +42,7 @@ def unsink(deps: Dependences, tree: Node) -> Node:
                 if legality.is_legal(deps, trial):
                     tree = trial
                     break
-    return tree
+    return rename_clashes(tree, frozenset())  # a loop may have become several
 
 
 def _single(

@@ -127,3 +127,22 @@ def test_no_snapshot_of_what_is_still_to_change() -> None:
     running = TRIANGULAR_PRODUCT.replace("i < k < n", "0 <= k < i")
     with pytest.raises(IllegalSchedule):
         Relayout("B", (0, 1), "B[k, j]").apply(State.start(parse_scop(running)))
+
+
+@pytest.mark.parametrize(
+    "step",
+    [
+        'Pack(S0, "A[i, k]", k_t, (1, 0,), panel=2)',
+        'Pack(S0, "B[k, j]", j_t, panel=3)',
+        'Pack(S0, "B[k, j]", order=(0, 1), panel=1)',
+    ],
+)
+def test_panels_follow_one_another(step: str) -> None:
+    state = packed(GEMM, "Tile(i=4, j=6, k=4)\nInterchange(j_t, k_t)\n" + step)
+    assert len(state.scop.statements[-1].write.indices) > 4
+    assert script.show(script.parse(step)).strip() == step
+
+
+def test_a_tile_must_hold_whole_panels() -> None:
+    with pytest.raises(TransformError, match="no multiple of 4"):
+        packed(GEMM, 'Tile(i=2, j=6, k=4)\nPack(S0, "B[k, j]", k_t, panel=4)')

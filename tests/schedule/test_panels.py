@@ -1,0 +1,60 @@
+"""Factorizations cut into blocks: diagonal block, panels, and the contraction behind them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from perfkit.analysis.dependences import Analysis
+from perfkit.errors import TransformError
+from perfkit.ir.tree import loops
+from perfkit.schedule import pluto, script
+from perfkit.schedule.blocking import Sizes
+from perfkit.schedule.panels import panels
+from perfkit.schedule.state import State
+from perfkit.schedule.steps import Steps
+from perfkit.schedule.structure import Order
+from tests.codegen.harness import assert_same
+from tests.programs_ir import parse_scop, program
+
+LU = """
+params n
+context n >= 1
+array A[n, n] float64
+S0[i, j, k]: 0 <= i < n and 0 <= j < i and 0 <= k < j: A[i, j] = A[i, j] - A[i, k] * A[k, j]
+S1[i, j]: 0 <= i < n and 0 <= j < i: A[i, j] = A[i, j] / A[j, j]
+S2[i, j, k]: 0 <= i < n and i <= j < n and 0 <= k < i: A[i, j] = A[i, j] - A[i, k] * A[k, j]
+tree
+for i(S0: i, S1: i, S2: i) {
+  for j(S0: j, S1: j) { for k(S0: k) S0; S1 };
+  for j_2(S2: j) for k_2(S2: k) S2 }
+"""
+
+
+def blocked(text: str, block: int) -> State:
+    start = State.start(parse_scop(text))
+    steps = Steps(start, Analysis())
+    steps.take(Order.of(pluto.schedule(steps.dependences, pluto.Options("min")).tree))
+    done = panels(steps, Sizes(rows=3, vectors=1, jam_tile=6), block)
+    assert script.replay(start, script.show(done.done)) == done.state
+    return done.state
+
+
+def test_lu_becomes_blocks_and_a_register_tile(tmp_path: Path) -> None:
+    state = blocked(LU, 4)
+    assert len(state.scop.statements) == 8
+    jammed = [loop for loop in loops(state.tree) if loop.mark("jam")]
+    assert len(jammed) == 2  # below and above the diagonal
+    assert_same(tmp_path, state, {"n": 1}, {"n": 4}, {"n": 13}, {"n": 30}, rtol=1e-9)
+
+
+def test_a_block_wider_than_the_matrix(tmp_path: Path) -> None:
+    assert_same(tmp_path, blocked(LU, 64), {"n": 1}, {"n": 13}, {"n": 70}, rtol=1e-9)
+
+
+@pytest.mark.parametrize("name", ["matmul", "jacobi_2d"])
+def test_programs_without_a_sum_that_waits_are_refused(name: str) -> None:
+    steps = Steps(State.start(program(name)), Analysis())
+    with pytest.raises(TransformError, match="panels"):
+        panels(steps, Sizes())
