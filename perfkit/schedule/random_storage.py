@@ -92,8 +92,8 @@ def _packs(state: State, rng: Random) -> list[Transform]:
             for loop in ("", *loops[:-1]):
                 tiled = rng.randint(1, len(access.indices))
                 order = rng.choice(((), (), *permutations(range(tiled))))
-                factors = rng.random() < 0.5
-                found.append(Pack(statement.name, str(access), loop, order, factors))
+                factors, panel = rng.random() < 0.5, rng.choice((0, 0, 1, 2, 3))
+                found.append(Pack(statement.name, str(access), loop, order, factors, panel))
     return found
 
 
