@@ -149,9 +149,11 @@ def test_searched_and_uncertain_schedules_have_places() -> None:
 
 
 def test_a_searched_schedule_must_look_better_by_more_than_the_uncertainty() -> None:
-    found = named(("block", 1.0, 0.4), ("block~1", 0.9, 0.4), ("original", 9.0, 0.4))
-    assert ranked(found)[0].seed.name == "block"
     found = named(("block", 1.0, 0.4), ("block~1", 0.5, 0.4), ("original", 9.0, 0.4))
+    assert ranked(found)[0].seed.name == "block"
+    found = named(("block", 1.0, 0.4), ("block~1", 0.2, 0.4), ("original", 9.0, 0.4))
     assert ranked(found)[0].seed.name == "block~1"
+    sure = named(("block", 1.0, 0.02), ("block~1", 0.9, 0.02), ("original", 9.0, 0.02))
+    assert ranked(sure)[0].seed.name == "block~1"
     unknown = named(("block", inf, 0.0), ("original", 9.0, 0.4))
     assert ranked(unknown)[0].seed.name == "original"
