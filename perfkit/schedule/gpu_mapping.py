@@ -3,7 +3,7 @@
 Every order of :mod:`perfkit.schedule.gpu_orders` is mapped with blocks of several shapes
 (:func:`plans`), for a cost model to choose from. :func:`map_to_gpu` chooses by structure alone: the
 order whose worst statement has the fewest loops left that must run one after the other; then fewer
-host loops, then fewer launches.
+host loops, then no waves, then fewer launches.
 """
 
 from __future__ import annotations
@@ -100,7 +100,10 @@ def plans(
             if key not in seen:
                 seen.add(key)
                 label = f"{name}{'-scans' if scans else ''}-{blocks}"
-                found.append(Plan(label, order, tuple(chooser.marks), tree, chooser.cost))
+                left, host, total, launches = chooser.cost
+                # of equals, waves last: their neighbours are far apart in memory
+                cost = (left, host, total, "-waves" in name, launches)
+                found.append(Plan(label, order, tuple(chooser.marks), tree, cost))
     return found
 
 
@@ -118,7 +121,7 @@ class _Chooser:
     mapped: dict[str, int] = field(default_factory=dict)  # loop -> 2 in the grid, 1 in lanes
 
     @property
-    def cost(self) -> tuple[int, ...]:
+    def cost(self) -> tuple[int, int, int, int]:
         """Loops in order around the worst statement, twice where they are not even lanes."""
         tree = self.steps.tree
         left = [
