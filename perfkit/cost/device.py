@@ -137,8 +137,8 @@ class Gpu:
         memory_latency, cache_latency: seconds of a load from there.
         registers, threads, programs: limits of one multiprocessor (32-bit registers; resident).
         warps: warps that keep one multiprocessor's units busy.
-        launch: seconds from one launch of a host loop to the next, Python's part included.
-        start: seconds from the launch of a kernel to its end when it does nothing.
+        launch: seconds that the host takes for one launch, Triton's Python code included.
+        start: seconds on the GPU from one kernel to the next that waits for it.
     """
 
     processors: int = 132
@@ -158,7 +158,7 @@ class Gpu:
     warps: int = 16
     matrix_rows: int = 0
     launch: float = 12e-6
-    start: float = 3e-6
+    start: float = 2e-6
 
     @classmethod
     def half(cls) -> Gpu:

@@ -2,8 +2,9 @@
 
 Each launch takes as long as the longest of four things: the units' work, moving data through the
 second-level cache and from memory, the chain of dependent steps of one program times the waves of
-programs, and starting a kernel at all. Trip counts, access moves and operation counts are those of
-the CPU's model (:mod:`perfkit.cost.facts`, :mod:`perfkit.cost.compute`); the machine is
+programs, and the host's time to launch a kernel at all. Trip counts, access moves and operation
+counts are those of the CPU's model (:mod:`perfkit.cost.facts`, :mod:`perfkit.cost.compute`); the
+machine is
 :class:`perfkit.cost.device.Gpu`. After S. Hong and H. Kim, *An analytical model for a GPU
 architecture with memory-level and thread-level parallelism awareness* (2009), simplified.
 
@@ -51,13 +52,15 @@ SMALLEST_DOT = 16
 class LaunchCost:
     """One kernel: how often it is launched, on how many programs of how many warps.
 
-    ``seconds`` is one launch; ``bound`` says by what: "compute", "cache", "memory", "latency" or
-    "launch".
+    ``device`` is the time of one launch on the GPU; ``bound`` says what it waits for: "compute",
+    "cache", "memory" or "latency"; "launch" where the host takes longer to launch the next one.
+    ``seconds`` is the longer of both.
     """
 
     count: float
     programs: float
     warps: int
+    device: float
     seconds: float
     bound: str
 
@@ -66,8 +69,16 @@ class LaunchCost:
 class GpuEstimate:
     """Predicted seconds of one run, and its kernels in order."""
 
-    seconds: float
     launches: tuple[LaunchCost, ...]
+
+    @property
+    def seconds(self) -> float:
+        return sum(c.count * c.seconds for c in self.launches)
+
+    @property
+    def device(self) -> float:
+        """Seconds on the GPU alone, which decide between mappings that the host holds up."""
+        return sum(c.count * c.device for c in self.launches)
 
 
 def estimate_gpu(
@@ -85,7 +96,7 @@ def estimate_gpu(
         inside = [by_name[n] for n in launch.statements]
         if inside:
             costs.append(_Kernel(launch, inside, gpu).cost())
-    return GpuEstimate(sum(c.count * c.seconds for c in costs), tuple(costs))
+    return GpuEstimate(tuple(costs))
 
 
 class _Kernel:
@@ -160,11 +171,10 @@ class _Kernel:
             "latency": waves * self._chain(hot) * spilling,
         }
         bound = max(parts, key=lambda k: parts[k])
-        least = gpu.launch if self.count > 1 else gpu.start
-        seconds = max(parts.values()) + gpu.start
-        if seconds < least:
-            seconds, bound = least, "launch"
-        return LaunchCost(self.count, programs, self.warps, seconds, bound)
+        device = parts[bound] + gpu.start
+        seconds = max(device, gpu.launch)
+        bound = bound if device >= gpu.launch else "launch"
+        return LaunchCost(self.count, programs, self.warps, device, seconds, bound)
 
     def _work(self) -> float:
         """Seconds of one program on the whole machine's units."""

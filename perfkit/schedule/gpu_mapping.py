@@ -219,7 +219,7 @@ class _Chooser:
     def can_be_lanes(self, loop: Loop) -> bool:
         if self.is_parallel(loop) or (self.scans and self.is_scan(loop)):
             return True
-        return isinstance(loop.body, Leaf) and self.reduces(loop) and self.combines(loop)
+        return self.reduces(loop) and self.combines(loop)
 
     def is_scan(self, loop: Loop) -> bool:
         """Is all that the loop carries, if anything, a recurrence that lanes can scan?"""
@@ -237,8 +237,12 @@ class _Chooser:
         return any(scop.array(a).dtype in FLOATS for a in written)
 
     def combines(self, loop: Loop) -> bool:
+        """Are the reductions that the loop carries sums, minima or maxima, and not nested?"""
+        if loops(loop.body):
+            return False
         found = self.steps.dependences.reductions
-        return all(s in found and found[s].op in ("add", "min", "max") for s in statements(loop))
+        carried = legality.carried_reductions(self.steps.dependences, self.steps.tree, loop.name)
+        return all(found[s].op in ("add", "min", "max") for s in carried)
 
     def inside(self, node: Node, axes: int) -> None:
         """Lanes inside a program, for up to ``axes`` loops around each other."""

@@ -40,6 +40,12 @@ class Guess:
     def seconds(self) -> float:
         return self.estimate.seconds if self.estimate else inf
 
+    @property
+    def order(self) -> tuple[float, float, tuple[int, ...], str]:
+        """Smaller is better: with the host, without it, by structure, and the same every time."""
+        device = self.estimate.device if self.estimate else inf
+        return (self.seconds, device, self.plan.cost, self.plan.name)
+
 
 @dataclass(frozen=True)
 class GpuChoice:
@@ -78,7 +84,7 @@ def rank(
 ) -> list[Guess]:
     """The same mappings, the one with the shortest estimated time first.
 
-    Where estimates are equal, the one that leaves less to run in order.
+    Where the host's launches take longest either way, the one with less to do on the GPU.
     """
 
     def guess(plan: Plan) -> Guess:
@@ -92,7 +98,7 @@ def rank(
         log.get("search").debug("%s: about %.3g s", plan.name, made.seconds)
         return Guess(plan, made)
 
-    return sorted(map(guess, found), key=lambda g: (g.seconds, g.plan.cost, g.plan.name))
+    return sorted(map(guess, found), key=lambda g: g.order)
 
 
 def choose_gpu(
