@@ -75,7 +75,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--element", default="", choices=("", "float32"),
                         help="single precision in place of double")  # fmt: skip
     parser.add_argument("--size", default="LARGE", help="what the mapping is chosen for")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures here")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="add the figures to this file")
     args = parser.parse_args(argv)
     missing = [m for m in ("torch", "triton") if importlib.util.find_spec(m) is None]
     if missing:
@@ -97,8 +97,30 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     report = _run(selected, args.fp, storage, args.size, args.element)
     if args.json:
-        args.json.write_text(json.dumps(report, indent=1) + "\n")
+        runs = json.loads(args.json.read_text())["runs"] if args.json.exists() else []
+        args.json.write_text(json.dumps({"runs": merged(runs, report)}, indent=1) + "\n")
     return 1 if report["failed"] else 0
+
+
+def merged(runs: list[dict[str, Any]], report: dict[str, Any]) -> list[dict[str, Any]]:
+    """The runs of a file with one more: programs of the same settings and versions join."""
+    settings = [k for k in report if k not in ("programs", "failed", "spilled")]
+    for run in runs:
+        if all(run[k] == report[k] for k in settings):
+            for name in report["programs"] | report["failed"]:
+                run["programs"].pop(name, None)
+                run["failed"].pop(name, None)
+            run["programs"] |= report["programs"]
+            run["failed"] |= report["failed"]
+            run["spilled"] = _spilled(run["programs"])
+            return runs
+    return [*runs, report]
+
+
+def _spilled(found: dict[str, Any]) -> list[str]:
+    """Kernels with spill instructions."""
+    rows = (row for entry in found.values() for row in entry["kernels"])
+    return sorted(row["kernel"] for row in rows if row["spills"])
 
 
 def _run(
@@ -120,9 +142,8 @@ def _run(
         for row in rows:
             print(("{:28}{:6}" + "{:10}" * len(COLUMNS)).format(*row.values()), flush=True)
         print(f"# {program.name}: {time.perf_counter() - start:.1f} s", file=sys.stderr)
-    rows = [row for entry in found.values() for row in entry["kernels"]]
-    spilled = sorted(row["kernel"] for row in rows if row["spills"])
-    print(f"{len(found)} programs, {len(rows)} kernels, {len(spilled)} with spills "
+    count, spilled = sum(len(entry["kernels"]) for entry in found.values()), _spilled(found)
+    print(f"{len(found)} programs, {count} kernels, {len(spilled)} with spills "
           f"{' '.join(spilled)}, {len(failed)} programs failed")  # fmt: skip
     return {
         "target": "sm_90", "fp": fp, "storage": storage, "size": size, "element": element,

@@ -21,11 +21,13 @@ from perfkit.errors import BudgetExceeded, SettingError
 from perfkit.frontends.python import from_function
 from perfkit.ir.scop import Scop
 from perfkit.runtime.arguments import as_array
+from perfkit.runtime.call import ordered
 from perfkit.runtime.kernel import Kernel
 from perfkit.runtime.signature import Signature
 from perfkit.runtime.tensors import HALF
 from perfkit.runtime.triton_kernel import TritonKernel
 from perfkit.runtime.triton_module import TritonSource
+from perfkit.runtime.triton_timing import trial_of
 from perfkit.schedule import seeds
 from perfkit.schedule.seeds import Seed
 from perfkit.schedule.state import State
@@ -34,7 +36,7 @@ from perfkit.search.choose import Choice
 from perfkit.search.compiled import Builder
 from perfkit.search.decide import Trials, decide
 from perfkit.search.explain import explain_choice
-from perfkit.search.gpu import choose_gpu
+from perfkit.search.gpu import GpuChoice, candidates_gpu, choose_gpu, fastest
 
 TARGETS = ("cpu", "triton")
 
@@ -104,17 +106,18 @@ def optimize(
     )
     if target not in TARGETS:
         raise SettingError(f"target {target!r} is none of {', '.join(TARGETS)}")
+    given = (args, dict(keywords))
     halves = any(map(_is_half, (*args, *keywords.values())))
     if target == "triton":
         args = tuple(map(_widened, args))
         keywords = {n: _widened(v) for n, v in keywords.items()}
     scop, signature = from_function(function, *args, **keywords)
-    example = (args, keywords)
     if target == "triton":
-        if measure:
-            raise SettingError('target="triton" measures nothing yet: leave out measure')
         gpu = Gpu.half() if halves else Gpu()
-        return compile_triton(scop, signature, settings, gpu, schedule=schedule, example=example)
+        return compile_triton(
+            scop, signature, settings, gpu, schedule=schedule, measure=measure, example=given
+        )
+    example = (args, keywords)
     return compile_scop(
         scop, signature, settings, schedule=schedule, measure=measure, example=example
     )
@@ -127,19 +130,30 @@ def compile_triton(
     gpu: Gpu,
     *,
     schedule: str = "auto",
+    measure: int = 0,
     example: tuple[tuple[Any, ...], Mapping[str, Any]] = ((), {}),
 ) -> TritonKernel:
     """The pipeline behind ``optimize(..., target="triton")``: analyse, map, generate, check."""
     analysis = Analysis(settings.isl_max_operations)
     state = State.start(scop, settings.fp)
     sizes = example_sizes(signature, *example)
-    choice = choose_gpu(state, signature, analysis, schedule, sizes, gpu)
-    module = TritonSource(choice.part.name, assemble([choice.part]), choice.part.kernels)
-    kernel = TritonKernel(
-        signature, module, choice.seed.script, explain=choice.explain,
-        precondition=bounds_check(scop).problem,
-        predicted=choice.estimate.seconds if choice.estimate else None,
-    )  # fmt: skip
+    precondition = bounds_check(scop).problem
+
+    def kernel_of(choice: GpuChoice) -> TritonKernel:
+        module = TritonSource(choice.part.name, assemble([choice.part]), choice.part.kernels)
+        return TritonKernel(
+            signature, module, choice.seed.script, explain=choice.explain,
+            precondition=precondition,
+            predicted=choice.estimate.seconds if choice.estimate else None,
+        )  # fmt: skip
+
+    if measure > 0 and schedule == "auto":
+        values = ordered(signature, *example)
+        found = candidates_gpu(state, signature, analysis, sizes, gpu, measure)
+        choice = fastest(found, lambda c: trial_of(kernel_of(c), values))
+    else:
+        choice = choose_gpu(state, signature, analysis, schedule, sizes, gpu)
+    kernel = kernel_of(choice)
     if settings.check:
         check_kernel(scop, signature, kernel.on_copies, example_sizes(signature, *example) or None)
     return kernel

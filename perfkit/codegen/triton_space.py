@@ -144,6 +144,13 @@ class Space:
             for loop in wide
             if name in legality.carried_reductions(self.deps, self.tree, loop.name)
         )
+        write = s.write.substitute(inverse)
+        moving = [n for n in reduced if any(n in i.names() for i in write.indices)]
+        if moving:
+            raise TransformError(
+                f"{name} adds several lanes of {moving[0]} to one element and others to another, "
+                "which neither tl.sum nor tl.dot does"
+            )
         scanned = tuple(
             loop.name
             for loop in wide
@@ -160,7 +167,7 @@ class Space:
         return Placed(
             statement=s,
             around=around,
-            write=s.write.substitute(inverse),
+            write=write,
             value=ir.substitute(s.value, inverse),
             lanes=wide,
             reduced=reduced,

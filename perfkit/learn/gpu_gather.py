@@ -37,6 +37,7 @@ from perfkit.learn.source import Program, read
 from perfkit.runtime.signature import Signature
 from perfkit.runtime.triton_kernel import TritonKernel
 from perfkit.runtime.triton_module import TritonSource
+from perfkit.runtime.triton_timing import Trial, interleaved
 from perfkit.schedule.gpu_mapping import plans
 from perfkit.schedule.state import State
 from perfkit.search.gpu import Guess, rank
@@ -103,7 +104,7 @@ class GpuGatherer:
             GpuMissing: torch, triton or a GPU is missing.
             DatasetError: the folder cannot be used.
         """
-        name, interpreted = device()
+        name = device()
         deadline = time.monotonic() + 3600 * hours
         meta = {"target": "triton", "machine": name, "perfkit": perfkit.__version__}
         done = self._done()
@@ -118,7 +119,7 @@ class GpuGatherer:
                 for ready in chunk:
                     if time.monotonic() >= deadline:
                         break
-                    entry = timed(ready, name, interpreted)
+                    entry = timed(ready, name)
                     dataset.write_shard(self.options.folder, [entry], meta)
                     self.progress.measured(entry)
                     self.told(self.progress)
@@ -135,18 +136,18 @@ class GpuGatherer:
         return {e.sample.number for e in entries if e.sample.seed == self.options.seed}
 
 
-def device() -> tuple[str, bool]:
-    """The GPU's name, and whether kernels are interpreted instead. Raises GpuMissing."""
+def device() -> str:
+    """The GPU's name, or that kernels are interpreted instead. Raises GpuMissing."""
     try:
         import torch
         from triton import knobs
     except ImportError as error:
         raise GpuMissing(f"rows of a GPU need torch and triton ({error})") from error
     if knobs.runtime.interpret:
-        return "Triton interpreter", True
+        return "Triton interpreter"
     if not torch.cuda.is_available():
         raise GpuMissing("dataset build --target triton: torch finds no GPU on this machine")
-    return torch.cuda.get_device_name(), False
+    return str(torch.cuda.get_device_name())
 
 
 # -- preparing, in workers -----------------------------------------------------------------------
@@ -208,9 +209,9 @@ def _compared(
         status = mapping.row.status
         if mapping.module is not None:
             try:
-                run = Run(mapping.module, signature, sample)
-                run()
-                got = run.outputs()
+                trial = _trial(mapping.module, signature, sample)
+                trial()
+                got = _outputs(trial)
             except Exception as error:  # Triton's own classes have no common base with ours
                 log.get("learn").warning("%d: %s", sample.number, str(error)[:300])
                 status = "failed"
@@ -225,68 +226,43 @@ def _compared(
 # -- timing --------------------------------------------------------------------------------------
 
 
-class Run:
-    """One mapping bound to data that are restored before every run."""
+def _trial(module: TritonSource, signature: Signature, sample: Sample) -> Trial:
+    """One mapping on the data of its program, the same for all mappings."""
+    import torch
 
-    def __init__(self, module: TritonSource, signature: Signature, sample: Sample) -> None:
-        import torch
-
-        sizes = dict(sample.sizes)
-        self.kernel = TritonKernel(signature, module)
-        self.cuda = torch.cuda.is_available()
-        arrays = [
-            (p.name, p.dtype, tuple(sizes[e] if isinstance(e, str) else e for e in p.shape), "")
-            for p in signature.inputs if p.kind == "array"
-        ]  # fmt: skip
-        made = data({"seed": sample.number, "arrays": arrays})
-        where = "cuda" if self.cuda else "cpu"
-        self.pristine = {n: torch.from_numpy(a).to(where) for n, a in made.items()}
-        self.memory = {n: t.clone() for n, t in self.pristine.items()}
-        self.written = [p.name for p in signature.inputs if p.written]
-        self.arguments = [
-            self.memory[p.name] if p.kind == "array" else sizes.get(p.name, 1.25)
-            for p in signature.inputs
-        ]
-
-    def __call__(self) -> float:
-        """Seconds of one run: by the GPU's clock where there is one."""
-        import torch
-
-        for name in self.written:
-            self.memory[name].copy_(self.pristine[name])
-        if not self.cuda:
-            start = time.perf_counter()
-            self.kernel(*self.arguments)
-            return time.perf_counter() - start
-        begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-        begin.record()
-        self.kernel(*self.arguments)
-        end.record()
-        end.synchronize()
-        return float(begin.elapsed_time(end)) / 1e3
-
-    def outputs(self) -> Mapping[str, np.ndarray[Any, Any]]:
-        return {n: self.memory[n].cpu().numpy() for n in self.written}
+    sizes = dict(sample.sizes)
+    arrays = [
+        (p.name, p.dtype, tuple(sizes[e] if isinstance(e, str) else e for e in p.shape), "")
+        for p in signature.inputs if p.kind == "array"
+    ]  # fmt: skip
+    made = data({"seed": sample.number, "arrays": arrays})
+    where = "cuda" if torch.cuda.is_available() else "cpu"
+    arguments = [
+        torch.from_numpy(made[p.name]).to(where) if p.kind == "array" else sizes.get(p.name, 1.25)
+        for p in signature.inputs
+    ]
+    return Trial(TritonKernel(signature, module), arguments)
 
 
-def timed(ready: Ready, machine: str, interpreted: bool) -> Entry:
+def _outputs(trial: Trial) -> dict[str, np.ndarray[Any, Any]]:
+    inputs = trial.kernel.signature.inputs
+    return {
+        p.name: v.cpu().numpy() for p, v in zip(inputs, trial.memory, strict=True) if p.written
+    }
+
+
+def timed(ready: Ready, machine: str) -> Entry:
     """The entry of a program: every mapping that agrees, timed in turn."""
     rows = [m.row for m in ready.mappings]
     if not rows:
         return Entry(ready.sample, (), ready.note or "no mapping", machine)
     signature = read(ready.sample.text).signature
-    runs = {
-        k: Run(m.module, signature, ready.sample)
+    trials = {
+        k: _trial(m.module, signature, ready.sample)
         for k, m in enumerate(ready.mappings) if m.module is not None
     }  # fmt: skip
-    seconds: dict[int, list[float]] = {k: [] for k in runs}
-    for number in range(ROUNDS + (not interpreted)):
-        for k, run in runs.items():
-            taken = run()
-            if number or interpreted:
-                seconds[k].append(taken)
-    for k, found in seconds.items():
-        rows[k] = replace(rows[k], seconds=tuple(found))
+    for k, seconds in zip(trials, interleaved(list(trials.values()), ROUNDS), strict=True):
+        rows[k] = replace(rows[k], seconds=seconds)
     return Entry(ready.sample, tuple(rows), ready.note, machine)
 
 

@@ -130,8 +130,8 @@ def _check(tensor: Any, parameter: Parameter, interpreted: bool, torch: Any) -> 
         )
 
 
-def check_together(tensors: Sequence[Any], parameters: Sequence[Parameter]) -> Any:
-    """The one device of all tensors; None without any.
+def check_together(tensors: Sequence[Any], parameters: Sequence[Parameter]) -> None:
+    """Refuse tensors on several devices, and written ones that share memory.
 
     Raises:
         DeviceError: they are on several devices.
@@ -150,7 +150,6 @@ def check_together(tensors: Sequence[Any], parameters: Sequence[Parameter]) -> A
                     f"argument {parameter.name!r}, which the kernel writes, shares memory with "
                     f"argument {parameters[j].name!r}: pass a copy of one of them"
                 )
-    return tensors[0].device if len(tensors) else None
 
 
 @contextmanager

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 import tempfile
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
@@ -96,29 +96,40 @@ class TritonKernel:
             CallError: the call is refused, before anything ran (see its subclasses).
             GpuMissing: torch, triton or a GPU is missing.
         """
-        loaded = self._load()
-        if not loaded.interpreted:
-            tensors.require_gpu()
         values = ordered(self.signature, args, keywords)
+        taken = self.bind(values)
+        inputs = self.signature.inputs
+        arrays = (t for t, p in zip(taken, inputs, strict=True) if p.kind == "array")
+        device = next((t.device for t in arrays), None)
+        with tensors.launching(values, device):
+            returned = self._load().launch(*taken)
+        tensors.mark_written(v for p, v in zip(inputs, values, strict=True) if p.written)
+        return returned
+
+    def bind(self, values: Sequence[Any]) -> list[Any]:
+        """Ordered arguments, checked: tensors over the same memory, and Python numbers.
+
+        Raises:
+            CallError, GpuMissing: as for a call.
+        """
+        interpreted = self._load().interpreted
+        if not interpreted:
+            tensors.require_gpu()
         inputs = self.signature.inputs
         held = [
-            tensors.as_tensor(v, p, loaded.interpreted)
+            tensors.as_tensor(v, p, interpreted)
             for p, v in zip(inputs, values, strict=True) if p.kind == "array"
         ]  # fmt: skip
-        device = tensors.check_together(held, self._arrays)
+        tensors.check_together(held, self._arrays)
         shapes = [tuple(t.shape) for t in held]
         named_sizes(self.signature, values, shapes, self._precondition)
         remaining = iter(held)
-        taken = [
+        return [
             next(remaining) if p.kind == "array"
             else arguments.size_value(v, p) if p.kind == "size"
             else arguments.scalar_value(v, p).item()
             for p, v in zip(inputs, values, strict=True)
         ]  # fmt: skip
-        with tensors.launching(values, device):
-            returned = loaded.launch(*taken)
-        tensors.mark_written(v for p, v in zip(inputs, values, strict=True) if p.written)
-        return returned
 
     def on_copies(self, *args: Any) -> Any:
         """Call it on NumPy arguments, through copies in the GPU's memory where there is one."""

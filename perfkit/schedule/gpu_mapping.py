@@ -13,7 +13,9 @@ from dataclasses import dataclass, field
 from itertools import product
 
 from perfkit.analysis.dependences import Analysis
+from perfkit.analysis.footprint import iterator_moves
 from perfkit.ir import tree as ir_tree
+from perfkit.ir.affine import Affine
 from perfkit.ir.expr import FLOATS, ITEMSIZE, Expr, loads
 from perfkit.ir.scop import Scop, Statement
 from perfkit.ir.tree import Leaf, Loop, Node, enclosing, loops, statements
@@ -194,7 +196,7 @@ class _Chooser:
 
     def is_product(self, s: Statement, rows: Loop, columns: Loop, over: Loop) -> bool:
         found = self.steps.dependences.reductions.get(s.name)
-        if found is None or found.op != "add" or not self.reduces(over):
+        if found is None or found.op != "add" or not self.reduces(over) or self.walks(s.name, over):
             return False
         names = [frozenset(x.expression(s.name).names()) for x in (rows, columns, over)]
         used = [
@@ -242,7 +244,21 @@ class _Chooser:
             return False
         found = self.steps.dependences.reductions
         carried = legality.carried_reductions(self.steps.dependences, self.steps.tree, loop.name)
-        return all(found[s].op in ("add", "min", "max") for s in carried)
+        return all(
+            found[s].op in ("add", "min", "max") and not self.walks(s, loop) for s in carried
+        )
+
+    def walks(self, name: str, loop: Loop) -> bool:
+        """Does a statement write another element when the loop advances?"""
+        statement = self.steps.state.scop.statement(name)
+        around = enclosing(self.steps.tree, name)
+        values = tuple(x.expression(name) for x in around)
+        place = next(k for k, x in enumerate(around) if x.name == loop.name)
+        move = iterator_moves(statement.iterators, values)[place]
+        if any(step.denominator != 1 for step in move.values()):
+            return True
+        later = {n: Affine.variable(n) + int(step) for n, step in move.items()}
+        return statement.write.substitute(later) != statement.write
 
     def inside(self, node: Node, axes: int) -> None:
         """Lanes inside a program, for up to ``axes`` loops around each other."""

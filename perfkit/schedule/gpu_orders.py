@@ -43,7 +43,7 @@ def orders(start: Steps) -> Iterator[tuple[str, Steps]]:
         for fusion in FUSIONS:
             try:
                 found = pluto.schedule(base.dependences, Options(fusion))
-            except BudgetExceeded as error:
+            except (BudgetExceeded, ScheduleError) as error:
                 log.get("seeds").info("GPU mapping: %s", error)
                 continue
             for name, tree in _variants(found):

@@ -7,8 +7,8 @@ can express is taken.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from math import inf
 
 from perfkit import log
@@ -20,10 +20,14 @@ from perfkit.cost.gpu import GpuEstimate, estimate_gpu
 from perfkit.errors import BudgetExceeded, ScheduleError
 from perfkit.ir.tree import show
 from perfkit.runtime.signature import Signature
+from perfkit.runtime.triton_timing import Trial, interleaved
 from perfkit.schedule import script
 from perfkit.schedule.gpu_mapping import Plan, plans
 from perfkit.schedule.seeds import Seed
 from perfkit.schedule.state import State
+
+HOPELESS = 10.0
+"""How many times the best estimate a mapping's may be to be measured: nothing stops a kernel."""
 
 SHOWN = 8
 """Candidates that an explanation lists."""
@@ -56,6 +60,7 @@ class GpuChoice:
     sizes: Mapping[str, int]
     estimate: GpuEstimate | None
     others: tuple[Guess, ...] = ()
+    measured: tuple[tuple[str, float], ...] = ()  # name, best seconds
 
     def explain(self) -> str:
         """The script, the loops, the kernels and their predicted times, the other candidates."""
@@ -71,6 +76,11 @@ class GpuChoice:
                     f"  {spec.name}: {cost.count:.0f} x {cost.seconds * 1e6:.1f} us, "
                     f"{cost.programs:.0f} programs of {spec.warps} warps, bound by {cost.bound}"
                 )
+        if self.measured:
+            lines.append("measured:")
+            for name, seconds in self.measured:
+                mark = "*" if name == self.seed.name else " "
+                lines.append(f" {mark} {name:34} {seconds * 1e3:10.3f} ms")
         if self.others:
             lines.append("candidates:")
             for guess in self.others[:SHOWN]:
@@ -119,15 +129,35 @@ def choose_gpu(
         BudgetExceeded: isl used more operations than allowed.
     """
     sizes, gpu = sizes or {}, gpu or Gpu()
-    if schedule != "auto":
-        steps = () if schedule == "original" else script.parse(schedule)
-        name = "original" if schedule == "original" else "script"
-        seed = Seed(name, steps, script.replay(state, steps, analysis))
-        part = generate_part(seed.state, signature, analysis, seed.script)
-        return GpuChoice(seed, part, sizes, _estimate(seed, analysis, sizes, gpu))
-    guesses = rank(plans(state, analysis), analysis, sizes, gpu)
+    if schedule == "auto":
+        return candidates_gpu(state, signature, analysis, sizes, gpu)[0]
+    steps = () if schedule == "original" else script.parse(schedule)
+    name = "original" if schedule == "original" else "script"
+    seed = Seed(name, steps, script.replay(state, steps, analysis))
+    part = generate_part(seed.state, signature, analysis, seed.script)
+    return GpuChoice(seed, part, sizes, _estimate(seed, analysis, sizes, gpu))
+
+
+def candidates_gpu(
+    state: State,
+    signature: Signature,
+    analysis: Analysis,
+    sizes: Mapping[str, int],
+    gpu: Gpu,
+    count: int = 1,
+) -> list[GpuChoice]:
+    """The ``count`` best-looking mappings that are legal and have Triton code; one at least.
+
+    Raises:
+        ScheduleError: no mapping can be expressed.
+        BudgetExceeded: isl used more operations than allowed.
+    """
+    guesses = tuple(rank(plans(state, analysis), analysis, sizes, gpu))
+    found: list[GpuChoice] = []
     refusal: ScheduleError | None = None
     for guess in guesses:
+        if len(found) == count or (found and guess.seconds > HOPELESS * guesses[0].seconds):
+            break
         try:
             seed = guess.plan.seed()
             part = generate_part(seed.state, signature, analysis, seed.script)
@@ -135,9 +165,21 @@ def choose_gpu(
             log.get("search").info("%s is left out: %s", guess.plan.name, error)
             refusal = refusal or error
         else:
-            return GpuChoice(seed, part, sizes, guess.estimate, tuple(guesses))
-    assert refusal is not None, "there is always a mapping"
-    raise refusal
+            found.append(GpuChoice(seed, part, sizes, guess.estimate, guesses))
+    if not found:
+        assert refusal is not None, "there is always a mapping"
+        raise refusal
+    return found
+
+
+def fastest(
+    found: Sequence[GpuChoice], trial: Callable[[GpuChoice], Trial], rounds: int = 3
+) -> GpuChoice:
+    """Run the candidates in turn and keep the one whose best round is shortest."""
+    times = interleaved([trial(choice) for choice in found], rounds)
+    report = tuple((c.seed.name, min(t)) for c, t in zip(found, times, strict=True))
+    best = min(range(len(found)), key=lambda k: report[k][1])
+    return replace(found[best], measured=report)
 
 
 def _estimate(
@@ -151,4 +193,4 @@ def _estimate(
         return None
 
 
-__all__ = ["GpuChoice", "Guess", "choose_gpu", "rank"]
+__all__ = ["GpuChoice", "Guess", "candidates_gpu", "choose_gpu", "fastest", "rank"]

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import importlib.util
+from typing import Any
 
 import pytest
 
-from bench.triton_compile import main
+from bench.triton_compile import main, merged
 
 
 @pytest.fixture
@@ -39,3 +40,17 @@ def test_wrong_arguments_end_in_one_line(
     assert main(arguments) == 2
     error = capsys.readouterr().err
     assert error.startswith("bench.triton_compile: ") and why in error and error.count("\n") == 1
+
+
+def test_programs_of_the_same_settings_join_in_the_file() -> None:
+    def report(fp: str, programs: dict[str, int], failed: dict[str, str]) -> dict[str, Any]:
+        kernels = {n: {"kernels": [{"kernel": f"{n}_1", "spills": s}]} for n, s in programs.items()}
+        spilled = [f"{n}_1" for n, s in programs.items() if s]
+        return {"fp": fp, "programs": kernels, "failed": failed, "spilled": spilled}
+
+    runs = merged([], report("strict", {"a": 3, "b": 0}, {"c": "why"}))
+    runs = merged(runs, report("reassociate", {"a": 1}, {}))
+    runs = merged(runs, report("strict", {"a": 0, "c": 2}, {"b": "why"}))
+    assert [r["fp"] for r in runs] == ["strict", "reassociate"]
+    assert set(runs[0]["programs"]) == {"a", "c"} and set(runs[0]["failed"]) == {"b"}
+    assert runs[0]["spilled"] == ["c_1"]

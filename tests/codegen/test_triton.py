@@ -15,8 +15,9 @@ from perfkit.codegen.triton_nodes import Barrier, Node, Repeat, convert, walk
 from perfkit.codegen.triton_space import Space
 from perfkit.errors import IllegalSchedule, TransformError
 from perfkit.ir.isl import Polyhedra
-from perfkit.ir.tree import Mark, map_loops
+from perfkit.ir.tree import Mark, loops, map_loops
 from perfkit.runtime.triton_module import TritonSource
+from perfkit.schedule.gpu_mapping import map_to_gpu
 from perfkit.schedule.launches import launches, plan
 from perfkit.schedule.state import State
 from tests.codegen.harness import scheduled, signature
@@ -154,3 +155,22 @@ def test_grids_that_are_not_nested_directly_are_refused() -> None:
     text = text.replace("x[j]", "x[i, j]").replace("y[j]", "y[i, j]")
     with pytest.raises(TransformError, match="not nested directly"):
         source(text, "MapGrid(i); MapGrid(j)")
+
+
+HALVES = """
+params n
+context n >= 2
+array x[n] float64
+array z[n] float64
+S0[i]: 0 <= i < n: z[i // 2] = z[i // 2] + x[i]
+tree
+for i(S0: i)
+  S0
+"""
+
+
+def test_lanes_that_add_to_several_elements_each_are_refused() -> None:
+    with pytest.raises(TransformError, match="adds several lanes of i to one element"):
+        source(HALVES, "MapBlock(i, 16)", "reassociate")
+    state = State.start(parse_scop(HALVES), "reassociate")
+    assert not any(loop.marks for loop in loops(map_to_gpu(state).state.tree))

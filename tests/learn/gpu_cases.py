@@ -20,7 +20,7 @@ def test_mappings_are_compared_timed_and_stored(tmp_path: Path) -> None:
     ready = prepare_gpu(SAMPLE, GpuOptions(tmp_path, variants=3, scale=2))
     assert [m.row.status for m in ready.mappings] == ["ok"] * 3, ready.note
     assert dict(ready.sample.sizes) == {"n": 10, "m": 18}
-    entry = timed(ready, *device())
+    entry = timed(ready, device())
     assert all(len(r.seconds) == gpu_gather.ROUNDS and r.best > 0 for r in entry.timed)
     dataset.write_shard(tmp_path, [entry], {"target": "triton"})
     (again,) = dataset.load(tmp_path)

@@ -57,8 +57,6 @@ def _without_gpu(kernel: object, a: np.ndarray) -> None:
 
 def test_settings_that_fit_no_triton_kernel() -> None:
     a = np.zeros(8)
-    with pytest.raises(SettingError, match="measures nothing"):
-        perfkit.optimize(scale, a, a.copy(), target="triton", measure=2)
     with pytest.raises(SettingError, match="'cuda' is none of"):
         perfkit.optimize(scale, a, a.copy(), target="cuda")  # type: ignore[call-overload]
 

@@ -129,6 +129,17 @@ def test_check_compares_with_the_oracle(monkeypatch: pytest.MonkeyPatch) -> None
         perfkit.optimize(smooth, 3, a, a.clone(), target="triton", check=True)
 
 
+def test_measuring_runs_candidates_on_copies() -> None:
+    a, b, c = matrices()
+    before = c.clone()
+    kernel = perfkit.optimize(product, 1.0, a, b, c, target="triton", measure=3)
+    torch.testing.assert_close(c, before, rtol=0, atol=0)
+    report = kernel.explain().partition("measured:\n")[2].partition("candidates:")[0]
+    assert len(report.splitlines()) == 3 and report.count(" * ") == 1
+    kernel(1.0, a, b, c)
+    torch.testing.assert_close(c, before + a @ b)
+
+
 def test_a_script_is_replayed(multiply: TritonKernel) -> None:
     a, b, c = matrices()
     steps = "MapGrid(i, j); MapBlock(i, 16); MapBlock(j, 4)"
