@@ -32,6 +32,9 @@ from perfkit.search.space import skeleton
 
 _PREFERENCE = ("register", "parallel", "pluto-smart", "pluto-max", "block", "pluto-min")
 
+FORMS = ("block", "notile", "panels")
+"""Endings of the names of seeds that are not tiled as Pluto would."""
+
 CLOSE = 0.03
 """Predictions that differ by less than about this share count as equal."""
 
@@ -165,12 +168,17 @@ def _apart(found: Sequence[Ranked], count: int, kind: Callable[[Ranked], str]) -
 
 def _kind(seed: Seed) -> str:
     """What a seed does, whichever way its temporaries are stored and its loops are fused."""
-    family = seed.name.split("-")
-    return f"{family[0]} {'block' in family} {'notile' in family} {len(seed.state.scop.arrays)}"
+    return f"{seed.name.partition('-')[0]} {_form(seed)} {len(seed.state.scop.arrays)}"
 
 
 def _is_pluto(seed: Seed) -> bool:
-    return seed.name.startswith("pluto") and not {"block", "notile"} & set(seed.name.split("-"))
+    return seed.name.startswith("pluto") and not _form(seed)
+
+
+def _form(seed: Seed) -> str:
+    """How a scheduler's order was shaped, "" for plain tiles."""
+    order, _, form = seed.name.rpartition("-")
+    return form if order and form in FORMS else ""
 
 
 def _step(seconds: float) -> float:

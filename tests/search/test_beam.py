@@ -127,7 +127,7 @@ def named(*rows: tuple[str, float, float]) -> list[Ranked]:
 
 
 def test_the_original_and_a_pluto_like_schedule_are_always_measured() -> None:
-    found = named(("block", 1, 0.1), ("block-expanded", 2, 0.1), ("parallel", 3, 0.1),
+    found = named(("block", 1, 0.1), ("pluto-max-panels", 2, 0.1), ("parallel", 3, 0.1),
                   ("pluto-smart", 90, 0.1), ("original", 99, 0.1))  # fmt: skip
     assert {"original", "pluto-smart"} <= {r.seed.name for r in finalists(found, 2)}
 
