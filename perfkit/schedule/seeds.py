@@ -3,8 +3,9 @@
 Every seed is a script: replayable text whose steps were each proved legal. There are three
 families. ``original`` changes nothing. ``parallel`` keeps the order and marks loops. The others
 start from an order that isl's scheduler found (:mod:`perfkit.schedule.pluto`), and tile it, run it
-as wavefronts, and mark it. Each comes with and without expanded temporaries and
-split statements, where that differs.
+as wavefronts, and mark it. ``-time`` forms fit blocks of several time steps to the cache, ``-jam``
+forms run recurrences side by side. Each comes with and without expanded temporaries and split
+statements, where that differs.
 """
 
 from __future__ import annotations
@@ -24,11 +25,13 @@ from perfkit.schedule.blocking import block
 from perfkit.schedule.locality import Locality
 from perfkit.schedule.panels import panels
 from perfkit.schedule.pluto import Found, Options
+from perfkit.schedule.recurrences import jam_recurrences
 from perfkit.schedule.script import show
-from perfkit.schedule.shape import Sizes, best_last, coincident_first, mark, tile_band
+from perfkit.schedule.shape import Sizes, best_last, coincident_first, mark, tile_as, tile_band
 from perfkit.schedule.state import State, Transform
 from perfkit.schedule.steps import Steps
 from perfkit.schedule.storage import auto_expand, auto_snapshot
+from perfkit.schedule.timetile import FORMS, is_time_band, shapes
 from perfkit.schedule.transforms import Order
 from perfkit.schedule.unsink import unsink
 
@@ -82,6 +85,28 @@ def tiled(base: Steps, found: Found, simd_bytes: int, sizes: Sizes) -> Steps:
             tile_band(steps, band, sizes)
     mark(steps, simd_bytes)
     return steps
+
+
+def timed(base: Steps, found: Found, simd_bytes: int, cache: int, form: str) -> Steps | None:
+    """A scheduler's order with its time loops tiled for a cache; None when it has none."""
+    steps = base.copy()
+    steps.take(Order.of(found.tree))
+    scop, tiled = steps.state.scop, False
+    for band in found.bands:
+        if is_time_band(scop, steps.tree, band):
+            sizes = shapes(scop, steps.tree, band, cache)
+            tiled |= form in sizes and tile_as(steps, band, sizes[form])
+    if not tiled:
+        return None
+    mark(steps, simd_bytes)
+    jam_recurrences(steps)
+    return steps
+
+
+def jammed(base: Steps, simd_bytes: int) -> Steps | None:
+    """The order as it is with recurrences side by side; None when that is possible nowhere."""
+    steps = parallel(base, simd_bytes)
+    return steps if jam_recurrences(steps) else None
 
 
 def blocked(base: Steps, found: Found | None, simd_bytes: int) -> Steps:
@@ -159,6 +184,7 @@ def _all(start: Steps, simd_bytes: int, sizes: Sizes) -> Iterator[Seed]:
     for suffix, base in bases:
         yield from _seed(f"parallel{suffix}", parallel, base, simd_bytes)
         yield from _seed(f"parallel-all{suffix}", parallel, base, simd_bytes, True)
+        yield from _seed(f"parallel-jam{suffix}", jammed, base, simd_bytes)
         yield from _seed(f"block{suffix}", blocked, base, None, simd_bytes)
         orders: list[Node] = []
         alone = _try(f"dependences{suffix}", _is_connected, base)
@@ -169,6 +195,10 @@ def _all(start: Steps, simd_bytes: int, sizes: Sizes) -> Iterator[Seed]:
                 continue
             orders.append(order.tree)
             yield from _seed(label, tiled, base, order, simd_bytes, sizes)
+            for form in FORMS:
+                yield from _seed(
+                    f"{label}-time-{form}", timed, base, order, simd_bytes, sizes.cache, form
+                )
             yield from _seed(f"{label}-notile", untiled, base, order, simd_bytes)
             yield from _seed(f"{label}-block", blocked, base, order, simd_bytes)
             if alone or fusion == "min":  # a factorization is one nest, fused or not
@@ -183,7 +213,7 @@ def _is_connected(base: Steps) -> bool:
     return pluto.is_connected(base.dependences)
 
 
-def _seed(name: str, make: Callable[P, Steps], *args: P.args, **kwargs: P.kwargs) -> Iterator[Seed]:
+def _seed(name: str, make: Callable[P, Steps | None], *args: P.args, **kwargs: P.kwargs) -> Iterator[Seed]:
     steps = _try(name, make, *args, **kwargs)
     if steps is not None:
         yield Seed(name, steps.done, steps.state)

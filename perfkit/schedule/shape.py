@@ -26,16 +26,23 @@ from perfkit.schedule.transforms import (
     tile_name,
 )
 
+Extents = tuple[tuple[str, int], ...]
+"""Tile sizes by loop, outermost first; the loops of a band that are left out are not tiled."""
+
 MOST_ORDERED = 3
 """Up to so many statements all textual orders are tried when a loop is distributed."""
 
 
 @dataclass(frozen=True, slots=True)
 class Sizes:
-    """Tile sizes: ``inner`` for the loop that runs in lanes, ``outer`` for the others."""
+    """Tile sizes: ``inner`` for the loop that runs in lanes, ``outer`` for the others.
+
+    ``cache`` has the bytes of the cache that blocks of several time steps are to stay in.
+    """
 
     outer: int = 32
     inner: int = 64
+    cache: int = 512 << 10
 
 
 # -- bands -----------------------------------------------------------------------------------
@@ -112,20 +119,26 @@ def permuted(tree: Node, old: tuple[str, ...], new: tuple[str, ...]) -> Node:
 
 
 def tile_band(steps: Steps, band: Band, sizes: Sizes) -> None:
-    """Tile a permutable band, put its best loop innermost, and make a tile loop parallel.
-
-    Without a parallel tile loop the two outermost become wavefronts (Wolf and Lam, 1991).
-    """
+    """Tile a permutable band, put its best loop innermost, and make a tile loop parallel."""
     locality = Locality.of(steps.state.scop, steps.tree)
     best = _best(band, locality) or band.loops[-1]
     chosen = tuple((n, sizes.inner if n == best else sizes.outer) for n in band.loops)
+    if tile_as(steps, band, chosen):
+        _reorder(steps, list(band.loops), [n for n in band.loops if n != best] + [best])
+
+
+def tile_as(steps: Steps, band: Band, chosen: Extents) -> bool:
+    """Tile the first loops of a permutable band by given sizes, and make a tile loop parallel.
+
+    Without a parallel tile loop the two outermost become wavefronts (Wolf and Lam, 1991).
+    """
     taken = loop_names(steps.tree)
     if not steps.attempt(Tile.of(chosen)):
-        return
+        return False
     outer, second = (tile_name(n, taken) for n in band.loops[:2])
     if not legality.is_parallel(steps.dependences, steps.tree, outer):
         steps.attempt(Wavefront(outer, second), Parallelize(second))
-    _reorder(steps, list(band.loops), [n for n in band.loops if n != best] + [best])
+    return True
 
 
 def _reorder(steps: Steps, current: list[str], wanted: list[str]) -> bool:
@@ -215,5 +228,6 @@ def _lanes_step(steps: Steps, name: str, simd_bytes: int, locality: Locality) ->
 
 
 __all__ = [
-    "Sizes", "best_last", "coincident_first", "mark", "permuted", "tile_band", "vectorize",
+    "Extents", "Sizes", "best_last", "coincident_first", "mark", "permuted", "tile_as", "tile_band",
+    "vectorize",
 ]  # fmt: skip
