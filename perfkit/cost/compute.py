@@ -48,6 +48,9 @@ GUARD = 3.0
 GATHER = 2.5
 """Cycles per lane to collect a vector from elements that are not neighbours."""
 
+FORWARD = 5.0
+"""Cycles from a store to a load of the same element."""
+
 AUTOMATIC = 1.25
 """How much longer loops take that the compiler vectorises: alias checks, unknown alignment."""
 
@@ -327,9 +330,12 @@ class Compute:
             return max(1.0, chain) * single / copies
         target = placed.write
         reads = [m for m in placed.moves[1:] if m.access.array == target.access.array]
-        if any(_carried(target, m, last) for m in reads):
-            return 2.0 * self.device.fma_latency  # through memory
-        return 0.0
+        waiting = {m.access for m in reads if _carried(target, m, last)}
+        if not waiting:
+            return 0.0
+        chain = _depth(placed.statement.value, waiting.__contains__) * self.device.add_latency
+        # Copies that are jammed wait side by side.
+        return (FORWARD + chain) / prod(shape.factors[:last])
 
     def _passing(self, placed: Placed, body: Sequence[Placed]) -> float:
         """Cycles to pass values on to other statements of the body through scalars.

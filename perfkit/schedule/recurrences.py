@@ -10,9 +10,9 @@ from __future__ import annotations
 
 from perfkit.analysis.footprint import WRITE, walks
 from perfkit.ir.tree import Loop, Node, find_loop, loops, statements
-from perfkit.schedule.legality import reduction_parallel
+from perfkit.schedule.legality import is_parallel, reduction_parallel
 from perfkit.schedule.steps import Steps
-from perfkit.schedule.transforms import Jam, Skew
+from perfkit.schedule.transforms import Interchange, Jam, Skew
 
 ROWS = 8
 """Rows that run together: about the latency of an addition times additions per cycle."""
@@ -33,12 +33,26 @@ def jam_recurrences(steps: Steps, rows: int = ROWS) -> bool:
         around = _parent(steps.tree, inner)
         if around is None or around.mark("jam") or not _is_recurrence(steps, inner):
             continue
-        jam = Jam(around.name, rows)
-        done |= any(
-            steps.attempt(*([Skew(inner, around.name, skew)] if skew else []), jam)
-            for skew in SKEWS
-        )
+        for skew in SKEWS:
+            trial = steps.copy()
+            moved = not skew or trial.attempt(Skew(inner, around.name, skew))
+            if moved and _side_by_side(trial, around.name, inner) and trial.attempt(
+                Jam(around.name, rows)
+            ):
+                steps.reset(trial)
+                done = True
+                break
     return done
+
+
+def _side_by_side(steps: Steps, outer: str, inner: str) -> bool:
+    """Does no iteration of ``outer`` wait for another at the same place of ``inner``?"""
+    if is_parallel(steps.dependences, steps.tree, outer):
+        return True
+    swapped = steps.copy()
+    return swapped.attempt(Interchange(outer, inner)) and is_parallel(
+        swapped.dependences, swapped.tree, outer
+    )
 
 
 def _parent(tree: Node, name: str) -> Loop | None:

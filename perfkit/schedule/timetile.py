@@ -59,7 +59,7 @@ def shapes(scop: Scop, tree: Node, band: Band, cache: int) -> dict[str, Extents]
     *outer, inner = space
     found: dict[str, Extents] = {}
     for form, row in zip(FORMS, ROWS[len(outer) > 1], strict=True):
-        row = min(row, _power(isqrt(cells) * 4))
+        row = min(row, _power(isqrt(cells) * 16))
         sides = _sides(max(1, cells // row), len(outer))
         cut = ((inner, row),) if form == "blocks" else ()
         steps = max(2, sides[0] // skew)
