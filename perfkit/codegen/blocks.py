@@ -137,6 +137,9 @@ class BlockWriter:
             test = f"{name} + {reach} <= {self.writer.bound(loop.upper)}"
         else:
             test = f"{name} <= {self.writer.bound(loop.upper)}"
+        if loop.until is not None:
+            element, size = loop.until
+            test += f" && (uintptr_t)&{self.writer.element(element)} % {size} != 0"
         if loop.schedule and reach:
             # OpenMP wants a bare variable on the left of the test.
             test = f"{name} <= {self.writer.bound(loop.upper)} - {reach}"

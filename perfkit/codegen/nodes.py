@@ -66,7 +66,8 @@ class For:
 
     ``width`` > 1 marks the main part of a strip-mined loop: it runs while ``width`` iterations fit
     below ``upper``, and takes them all at once. ``resumes`` says that the variable belongs to the
-    :class:`Let` around the loop, so it carries on from wherever it stands.
+    :class:`Let` around the loop, so it carries on from wherever it stands. With ``until`` =
+    (element, bytes) it ends early, where the element's address is a multiple of so many bytes.
     """
 
     name: str
@@ -81,6 +82,7 @@ class For:
     schedule: str = ""  # OpenMP worksharing clause, set by the parallel pass
     combined: tuple[Register, ...] = ()  # elements that the threads reduce together
     ivdep: bool = False
+    until: tuple[Access, int] | None = None
 
     def mark(self, kind: str) -> Mark | None:
         return next((m for m in self.marks if m.kind == kind), None)
@@ -263,6 +265,7 @@ def substitute(node: Node, mapping: Mapping[str, Affine]) -> Node:
                 combined=tuple(
                     replace(r, access=r.access.substitute(mapping)) for r in node.combined
                 ),
+                until=node.until and (node.until[0].substitute(mapping), node.until[1]),
                 body=tuple(substitute(n, mapping) for n in node.body),
             )
         case Guard():

@@ -75,7 +75,8 @@ def loop_ast(
     nodes = settle(lower(poly, scop, tree), reducer)
     scop, buffers = buffered(scop, short)
     independent = _Independence(poly, tree, options.fp)
-    nodes = Expander(scop.by_name(), options.target, found, independent, names).expand(nodes)
+    own = frozenset(a.name for a in scop.arrays if a.local)
+    nodes = Expander(scop.by_name(), options.target, found, independent, names, own).expand(nodes)
     scalars = {n: c.loop for n, c in short.items() if c.is_scalar and c.loop}
     nodes, inside = localize(nodes, scop, scalars, names)
     nodes = tuple(declare(n, buffers) for n in nodes)

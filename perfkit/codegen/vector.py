@@ -12,7 +12,8 @@ carried down to the innermost statements, where they become n copies, or SIMD la
 
 An inner loop whose bounds differ between the copies (a triangle) runs jammed over the range that
 all copies share; what sticks out on either side runs copy by copy, in the same order. Strips are
-counted from a loop's own lower bound, so no mask is needed; the iterations left over run plainly.
+counted from a loop's own lower bound, or from the first aligned element that it writes, so no mask
+is needed; the iterations left over run plainly.
 Legality of the marks is proved on the schedule (:mod:`perfkit.schedule.legality`), not here: the
 copies of an instance run together, in the order of the loops inside. Where isl has split such a
 loop at places that differ between the copies, jamming part by part would be a third order, so the
@@ -24,10 +25,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import product
+from math import inf
 
 from perfkit.codegen.names import Names
 from perfkit.codegen.nodes import (
     Bound,
+    Extreme,
     For,
     Guard,
     Instance,
@@ -49,6 +52,7 @@ from perfkit.codegen.target import Target
 from perfkit.ir.affine import Affine
 from perfkit.ir.expr import (
     ITEMSIZE,
+    Access,
     Binary,
     Cast,
     Const,
@@ -61,6 +65,9 @@ from perfkit.ir.expr import walk as walk_expr
 from perfkit.ir.scop import Statement
 
 _LANE_OPS = ("add", "sub", "mul", "div", "min", "max")
+
+SHORT = 8
+"""Vectors in a loop below which its stores are not aligned."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +92,7 @@ class Expander:
     """Rewrites marked loops.
 
     ``reductions`` maps a statement to its reduction operator; ``independent`` says whether the
-    iterations of a loop may run in any order.
+    iterations of a loop may run in any order; ``aligned`` are arrays laid out for vectors already.
     """
 
     statements: Mapping[str, Statement]
@@ -93,6 +100,7 @@ class Expander:
     reductions: Mapping[str, str]
     independent: Callable[[str], bool] = lambda loop: False
     names: Names = field(default_factory=Names)
+    aligned: frozenset[str] = frozenset()
 
     def expand(self, nodes: tuple[Node, ...], jams: tuple[Jam, ...] = ()) -> tuple[Node, ...]:
         result: list[Node] = []
@@ -134,7 +142,9 @@ class Expander:
             lanes = self._lanes(loop, vector.factor)
             if lanes > 1:
                 strip = Jam(loop.name, vector.factor // lanes * lanes, loop.step, lanes)
-                return self._split(plain, strip.count, self.expand(loop.body, (*jams, strip)), jams)
+                body = self.expand(loop.body, (*jams, strip))
+                until = None if jams else self._alignment(loop, lanes)
+                return self._split(plain, strip.count, body, jams, until)
             innermost = all(isinstance(n, Instance | Guard) for n in loop.body)
             if innermost and not jams:
                 return (replace(plain, ivdep=True, body=self.expand(loop.body, jams)),)
@@ -151,8 +161,14 @@ class Expander:
         return (replace(plain, body=self.expand(loop.body, jams)),)
 
     def _split(
-        self, loop: For, width: int, body: tuple[Node, ...], jams: tuple[Jam, ...]
+        self,
+        loop: For,
+        width: int,
+        body: tuple[Node, ...],
+        jams: tuple[Jam, ...],
+        until: tuple[Access, int] | None = None,
     ) -> tuple[Node, ...]:
+        """Single iterations up to the alignment ``until``, whole strips, and the rest."""
         rest = self.expand(loop.body, jams)
         if loop.mark("parallel") is not None:
             # A worksharing loop needs a variable of its own, so the rest finds its start itself.
@@ -163,7 +179,28 @@ class Expander:
         if _trip_count(loop) is not None and _trip_count(loop) % width == 0:  # type: ignore[operator]
             return (Let(loop.name, loop.lower, (main,)),)
         tail = replace(loop, resumes=True, body=rest)
-        return (Let(loop.name, loop.lower, (main, tail)),)
+        head = () if until is None else (replace(tail, until=until),)
+        return (Let(loop.name, loop.lower, (*head, main, tail)),)
+
+    def _alignment(self, loop: For, lanes: int) -> tuple[Access, int] | None:
+        """The first element that an innermost loop writes, where its vectors are to start.
+
+        A vector that crosses cache lines costs two accesses. Short loops are not worth the peeling.
+        """
+        if loop.mark("parallel") is not None or _longest(loop) < SHORT * lanes:
+            return None
+        if not all(isinstance(n, Instance) for n in loop.body):
+            return None
+        for instance in instances(loop.body):
+            write = self.statements[instance.statement].write
+            *outer, last = (instance.resolve(i) for i in write.indices)
+            moves = last.coefficient(loop.name) * loop.step == 1 and not last.divs
+            if write.array in self.aligned or any(loop.name in i.names() for i in outer):
+                continue
+            if moves:
+                size = ITEMSIZE[self.statements[instance.statement].value.dtype]
+                return Access(write.array, (*outer, last)), lanes * size
+        return None
 
     def _ragged(self, loop: For, jams: tuple[Jam, ...]) -> tuple[Node, ...]:
         """A loop whose bounds differ between the copies: the shared range, and both edges."""
@@ -298,6 +335,16 @@ def _floored(bound: Bound, jams: tuple[Jam, ...]) -> bool:
     """Whether a jammed variable stands inside a floor, where corners say nothing."""
     names = {j.name for j in jams}
     return any(names & div.inner.names() for leaf in leaves(bound) for div, _ in leaf.divs)
+
+
+def _longest(loop: For) -> float:
+    """A bound on the iterations, as far as a constant difference of bounds tells."""
+    differences = [b - a for a in leaves(loop.lower) for b in leaves(loop.upper)]
+    simple = not any(isinstance(b, Extreme) and b.kind != k for b, k in (
+        (loop.lower, "max"), (loop.upper, "min")
+    ))
+    known = [d.const // loop.step + 1 for d in differences if d.is_constant] if simple else []
+    return min(known, default=inf)
 
 
 def _trip_count(loop: For) -> int | None:

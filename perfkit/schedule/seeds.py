@@ -213,7 +213,9 @@ def _is_connected(base: Steps) -> bool:
     return pluto.is_connected(base.dependences)
 
 
-def _seed(name: str, make: Callable[P, Steps | None], *args: P.args, **kwargs: P.kwargs) -> Iterator[Seed]:
+def _seed(
+    name: str, make: Callable[P, Steps | None], *args: P.args, **kwargs: P.kwargs
+) -> Iterator[Seed]:
     steps = _try(name, make, *args, **kwargs)
     if steps is not None:
         yield Seed(name, steps.done, steps.state)
@@ -228,6 +230,17 @@ def _try(name: str, make: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> 
 
 
 __all__ = [
-    "FUSIONS", "Seed", "Sizes", "blocked", "candidates", "expanded", "original", "parallel",
-    "split", "tiled", "untiled",
+    "FUSIONS",
+    "Seed",
+    "Sizes",
+    "blocked",
+    "candidates",
+    "expanded",
+    "jammed",
+    "original",
+    "parallel",
+    "split",
+    "tiled",
+    "timed",
+    "untiled",
 ]  # fmt: skip

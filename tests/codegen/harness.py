@@ -14,6 +14,7 @@ from perfkit.codegen.nodes import Bound, For, Guard, Instance, Let, Node
 from perfkit.codegen.openmp import Options, generate_kernel, loop_ast
 from perfkit.codegen.target import Target
 from perfkit.ir.affine import Affine
+from perfkit.ir.expr import Access
 from perfkit.ir.isl import Polyhedra
 from perfkit.ir.scop import Scop
 from perfkit.runtime.kernel import Kernel
@@ -64,10 +65,17 @@ def _for(loop: For, env: dict[str, int]) -> Iterator[Point]:
         env[loop.name] = bound_value(loop.lower, env)
     reach = (loop.width - 1) * loop.step
     while env[loop.name] + reach <= bound_value(loop.upper, env):
+        if loop.until is not None and _starts_line(*loop.until, env):
+            break
         yield from _run(loop.body, env)
         env[loop.name] += loop.width * loop.step
     if not loop.resumes:
         _restore(env, loop.name, around)
+
+
+def _starts_line(element: Access, size: int, env: dict[str, int]) -> bool:
+    """Does the element's address, for rows of doubles from address 8 on, divide by ``size``?"""
+    return (8 + 8 * element.indices[-1].evaluate(env)) % size == 0
 
 
 def _restore(env: dict[str, int], name: str, value: int | None) -> None:

@@ -143,6 +143,46 @@ def test_lanes_stop_where_strips_do() -> None:
     assert executed(after, {}) == executed((nest,), {})
 
 
+def aligned_loop(last: int, **marks: bool) -> tuple[Node, ...]:
+    """``for j vector(4) S0`` from 1 to ``last``, around it one row."""
+    kinds = (Mark("vector", 4), *((Mark("parallel"),) if marks.get("parallel") else ()))
+    return expanded((For("j", Affine.constant(1), Affine.constant(last), (S0,), marks=kinds),))
+
+
+def test_long_loops_start_their_vectors_where_stores_are_aligned() -> None:
+    row = {"i": 0}
+    after = aligned_loop(47)
+    heads = [n for top in after for n in walk(top) if isinstance(n, For) and n.until]
+    assert [h.until and h.until[1] for h in heads] == [32]
+    assert executed(after, row) == [("S0", (0, j)) for j in range(1, 48)]
+
+
+def test_short_or_shared_loops_are_not_peeled() -> None:
+    for after in (aligned_loop(20), aligned_loop(47, parallel=True)):
+        assert not any(n.until for top in after for n in walk(top) if isinstance(n, For))
+
+
+ROWS = """
+params n
+context n >= 1
+array A[n, n] float64
+array B[n, n] float64
+S0[i, j]: 0 <= i < n and 1 <= j < n - 1: B[i, j] = A[i, j - 1] + A[i, j + 1]
+tree
+for i(S0: i) for j(S0: j) S0
+"""
+
+
+@pytest.mark.parametrize("simd_bytes", [16, 32, 64])
+def test_rows_at_every_alignment(tmp_path: Path, simd_bytes: int) -> None:
+    """Rows of odd lengths start at every offset from a multiple of the vector size."""
+    sizes = ({"n": n} for n in (1, 2, 3, 37, 39, 70))
+    text = assert_same(
+        tmp_path, scheduled(ROWS, "Vectorize(j, 8)"), *sizes, simd_bytes=simd_bytes
+    )
+    assert f"(uintptr_t)&B[i][j] % {simd_bytes} != 0" in text
+
+
 # -- loops that isl split --------------------------------------------------------------------
 
 

@@ -106,6 +106,10 @@ static int64_t gemm_kernel(int64_t ni, int64_t nj, int64_t A_0, int64_t nk, int6
       #pragma omp for schedule(static)
       for (int64_t i = 0; i <= ni - 1; ++i) {
         int64_t j = 0;
+        for (; j <= nj - 1 && (uintptr_t)&C[i][j] % 32 != 0; ++j) {
+          /* S0: C[i, j] *= beta */
+          C[i][j] = C[i][j] * beta;
+        }
         for (; j <= nj - 4; j += 4) {
           /* S0: C[i, j] *= beta */
           *(f64x4_u *)&C[i][j] = *(const f64x4_u *)&C[i][j] * beta;

@@ -68,6 +68,10 @@ static int64_t jacobi_2d_kernel(int64_t tsteps, int64_t n, int64_t A_1, int64_t 
               for (int64_t i = max_int64(32 * i_t, max_int64(512 * j_t - n + 3, 2 * t + 1)); i <= min_int64(32 * i_t + 31, min_int64(n + 2 * t - 1, 256 * j_t + n + t + 253)); ++i) {
                 if (n + 2 * t >= i + 2) {
                   int64_t j = max_int64(512 * j_t, 2 * t + 1);
+                  for (; j <= min_int64(512 * j_t + 511, n + 2 * t - 2) && (uintptr_t)&B[i - 2 * t][j - 2 * t] % 32 != 0; ++j) {
+                    /* S0: B[i, j] = 0.2 * (A[i, j] + A[i, j - 1] + A[i, j + 1] + A[i + 1, j] + A[i - 1, j]) */
+                    B[i - 2 * t][j - 2 * t] = 0.2 * (A[i - 2 * t][j - 2 * t] + A[i - 2 * t][j - 2 * t - 1] + A[i - 2 * t][j - 2 * t + 1] + A[i - 2 * t + 1][j - 2 * t] + A[i - 2 * t - 1][j - 2 * t]);
+                  }
                   for (; j + 3 <= min_int64(512 * j_t + 511, n + 2 * t - 2); j += 4) {
                     /* S0: B[i, j] = 0.2 * (A[i, j] + A[i, j - 1] + A[i, j + 1] + A[i + 1, j] + A[i - 1, j]) */
                     *(f64x4_u *)&B[i - 2 * t][j - 2 * t] = 0.2 * (*(const f64x4_u *)&A[i - 2 * t][j - 2 * t] + *(const f64x4_u *)&A[i - 2 * t][j - 2 * t - 1] + *(const f64x4_u *)&A[i - 2 * t][j - 2 * t + 1] + *(const f64x4_u *)&A[i - 2 * t + 1][j - 2 * t] + *(const f64x4_u *)&A[i - 2 * t - 1][j - 2 * t]);
@@ -79,6 +83,10 @@ static int64_t jacobi_2d_kernel(int64_t tsteps, int64_t n, int64_t A_1, int64_t 
                 }
                 if (i >= 2 * t + 2) {
                   int64_t j_2 = max_int64(512 * j_t, 2 * t + 2);
+                  for (; j_2 <= min_int64(512 * j_t + 511, n + 2 * t - 1) && (uintptr_t)&A[i - 2 * t - 1][j_2 - 2 * t - 1] % 32 != 0; ++j_2) {
+                    /* S1: A[i, j] = 0.2 * (B[i, j] + B[i, j - 1] + B[i, j + 1] + B[i + 1, j] + B[i - 1, j]) */
+                    A[i - 2 * t - 1][j_2 - 2 * t - 1] = 0.2 * (B[i - 2 * t - 1][j_2 - 2 * t - 1] + B[i - 2 * t - 1][j_2 - 2 * t - 2] + B[i - 2 * t - 1][j_2 - 2 * t] + B[i - 2 * t][j_2 - 2 * t - 1] + B[i - 2 * t - 2][j_2 - 2 * t - 1]);
+                  }
                   for (; j_2 + 3 <= min_int64(512 * j_t + 511, n + 2 * t - 1); j_2 += 4) {
                     /* S1: A[i, j] = 0.2 * (B[i, j] + B[i, j - 1] + B[i, j + 1] + B[i + 1, j] + B[i - 1, j]) */
                     *(f64x4_u *)&A[i - 2 * t - 1][j_2 - 2 * t - 1] = 0.2 * (*(const f64x4_u *)&B[i - 2 * t - 1][j_2 - 2 * t - 1] + *(const f64x4_u *)&B[i - 2 * t - 1][j_2 - 2 * t - 2] + *(const f64x4_u *)&B[i - 2 * t - 1][j_2 - 2 * t] + *(const f64x4_u *)&B[i - 2 * t][j_2 - 2 * t - 1] + *(const f64x4_u *)&B[i - 2 * t - 2][j_2 - 2 * t - 1]);
