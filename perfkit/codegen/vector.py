@@ -192,14 +192,15 @@ class Expander:
         if not all(isinstance(n, Instance) for n in loop.body):
             return None
         for instance in instances(loop.body):
-            write = self.statements[instance.statement].write
-            *outer, last = (instance.resolve(i) for i in write.indices)
-            moves = last.coefficient(loop.name) * loop.step == 1 and not last.divs
-            if write.array in self.aligned or any(loop.name in i.names() for i in outer):
+            element = instance.resolve_access(self.statements[instance.statement].write)
+            if not element.indices or element.array in self.aligned:
                 continue
-            if moves:
-                size = ITEMSIZE[self.statements[instance.statement].value.dtype]
-                return Access(write.array, (*outer, last)), lanes * size
+            *outer, last = element.indices
+            if any(loop.name in i.names() for i in outer) or last.divs:
+                continue
+            if last.coefficient(loop.name) * loop.step == 1:
+                dtype = self.statements[instance.statement].value.dtype
+                return element, lanes * ITEMSIZE[dtype]
         return None
 
     def _ragged(self, loop: For, jams: tuple[Jam, ...]) -> tuple[Node, ...]:
