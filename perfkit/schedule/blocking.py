@@ -20,7 +20,7 @@ from dataclasses import dataclass
 
 from perfkit.analysis.dependences import Analysis
 from perfkit.analysis.footprint import WRITE, Walk, accesses, walks
-from perfkit.errors import ScheduleError
+from perfkit.errors import BudgetExceeded, ScheduleError
 from perfkit.ir.expr import ITEMSIZE, Load
 from perfkit.ir.tree import Leaf, Loop, Node, Sequence, enclosing, find_loop, statements
 from perfkit.schedule.base import chain, loop_names, tidy
@@ -224,8 +224,10 @@ def _proved(builder: Steps) -> bool:
     """A copy of something that the region writes: do the right values still arrive?"""
     try:
         check_final(builder.analysis, builder.state)
-        preserves_flow(builder.state.original, builder.state)
-    except ScheduleError:
+        preserves_flow(
+            builder.state.original, builder.state, builder.analysis.max_operations
+        )
+    except (BudgetExceeded, ScheduleError):
         return False
     return True
 

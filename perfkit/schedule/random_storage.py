@@ -47,7 +47,7 @@ def take_storage_step(
         try:
             after = step.apply(state)
             check_final(analysis, after)
-            preserves_flow(after.original, after)
+            preserves_flow(after.original, after, analysis.max_operations)
         except (BudgetExceeded, ScheduleError):
             continue
         return step, after

@@ -242,7 +242,7 @@ def replay(
             raise ScriptError(f"script {where} {number}: {step}: {error}") from None
     if any(not isinstance(step, TreeTransform) for _, step in numbered):
         legality.check_final(analysis, state)
-        preserves_flow(state.original, state)
+        preserves_flow(state.original, state, analysis.max_operations)
     return state
 
 
