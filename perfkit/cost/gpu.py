@@ -20,7 +20,7 @@ from math import ceil, prod
 from perfkit.cost.compute import operations
 from perfkit.cost.device import Gpu
 from perfkit.cost.facts import Facts, Move, Placed
-from perfkit.ir.expr import ITEMSIZE
+from perfkit.ir.expr import ITEMSIZE, Access
 from perfkit.ir.isl import Polyhedra
 from perfkit.ir.scop import Scop
 from perfkit.ir.tree import Node
@@ -38,6 +38,12 @@ SPILLING = 4.0
 
 OVERHEAD_REGISTERS = 40.0
 """Per thread, for pointers, masks and counters."""
+
+OFFSET = 4
+"""Bytes per lane of the offset or mask of an access."""
+
+MOST_IN_FLIGHT = 4
+"""Operands of a statement, and tiles, that are live at one time."""
 
 STEP = 40.0
 """Cycles of one tensor operation from its operands to its result, with nothing loaded."""
@@ -91,19 +97,23 @@ def estimate_gpu(
     """
     facts = Facts.of(poly, scop, tree, sizes)
     by_name = {p.name: p for p in facts.placed}
+    local = frozenset(a.name for a in scop.arrays if a.local)
     costs: list[LaunchCost] = []
     for launch in launches(plan(tree)):
         inside = [by_name[n] for n in launch.statements]
         if inside:
-            costs.append(_Kernel(launch, inside, gpu).cost())
+            costs.append(_Kernel(launch, inside, gpu, local).cost())
     return GpuEstimate(tuple(costs))
 
 
 class _Kernel:
     """One launch and the statements in it."""
 
-    def __init__(self, launch: Launch, placed: list[Placed], gpu: Gpu) -> None:
+    def __init__(
+        self, launch: Launch, placed: list[Placed], gpu: Gpu, local: frozenset[str]
+    ) -> None:
         self.gpu = gpu
+        self.local = local
         self.placed = placed
         self.host = len(launch.host)
         self.outer = len(launch.host) + len(launch.grid)
@@ -126,7 +136,7 @@ class _Kernel:
 
     def _written(self, p: Placed) -> list[int]:
         """The positions of loops whose lanes the result has."""
-        return [k for k, x in enumerate(p.path) if lanes(x) and not p.write.is_invariant(k)]
+        return _wide(p, p.write)
 
     def _elements(self, p: Placed, positions: list[int]) -> float:
         return float(prod(lanes(p.path[k]) for k in positions))
@@ -165,13 +175,13 @@ class _Kernel:
         moved, distinct = self._bytes()
         hot = distinct < gpu.cache_bytes / 2 and self.count > 1
         parts = {
-            "compute": programs * self._work() / busy * spilling,
+            "compute": programs * self._work() / busy,
             "cache": programs * moved / gpu.cache_rate / min(1.0, programs / gpu.processors),
             "memory": 0.0 if hot else distinct / gpu.memory_rate,
-            "latency": waves * self._chain(hot) * spilling,
+            "latency": waves * self._chain(hot),
         }
         bound = max(parts, key=lambda k: parts[k])
-        device = parts[bound] + gpu.start
+        device = parts[bound] * spilling + gpu.start
         seconds = max(device, gpu.launch)
         bound = bound if device >= gpu.launch else "launch"
         return LaunchCost(self.count, programs, self.warps, device, seconds, bound)
@@ -202,7 +212,7 @@ class _Kernel:
                 if not move.extents:
                     continue
                 last = self._moving(p, move)
-                wide = [k for k, x in enumerate(p.path) if lanes(x) and not move.is_invariant(k)]
+                wide = _wide(p, move)
                 waste = _waste(move, wide)
                 moved += (
                     self._iterations(p, last) * self._elements(p, wide) * move.item_bytes * waste
@@ -248,16 +258,35 @@ class _Kernel:
         return total
 
     def _registers(self) -> float:
-        """32-bit registers per thread, about: the result, and the operands of one statement."""
+        """32-bit registers per thread, about: what one statement holds, and tiles beside it.
+
+        A statement has its result, its operands (several loads are in flight together) and their
+        offsets; temporaries of the program stay in registers between statements.
+        """
         most = 0.0
+        tiles: dict[str, float] = {}
         for p in self.placed:
-            own = self._elements(p, self._written(p)) * ITEMSIZE[p.statement.value.dtype]
-            read = 0.0
+            item = ITEMSIZE[p.statement.value.dtype]
+            own = self._elements(p, self._written(p)) * item
+            if self.dots[p.name]:
+                most = max(most, own)
+                continue
+            if p.write.access.array in self.local:
+                tiles[p.write.access.array] = own
+            reads: dict[Access, float] = {}
             for move in p.moves[1:]:
-                wide = [k for k, x in enumerate(p.path) if lanes(x) and not move.is_invariant(k)]
-                read = max(read, self._elements(p, wide) * move.item_bytes)
-            most = max(most, own if self.dots[p.name] else own + 2.0 * read)
-        return OVERHEAD_REGISTERS + most / 4.0 / (32.0 * self.warps)
+                if move.access.array not in self.local:
+                    elements = self._elements(p, _wide(p, move))
+                    reads[move.access] = elements * (move.item_bytes + OFFSET)
+            in_flight = sorted(reads.values(), reverse=True)[:MOST_IN_FLIGHT]
+            most = max(most, own + self._lanes(p) * OFFSET + sum(in_flight))
+        held = most + sum(sorted(tiles.values(), reverse=True)[:MOST_IN_FLIGHT])
+        return OVERHEAD_REGISTERS + held / 4.0 / (32.0 * self.warps)
+
+
+def _wide(p: Placed, move: Move) -> list[int]:
+    """The positions of loops along whose lanes an access moves."""
+    return [k for k, loop in enumerate(p.path) if lanes(loop) and not move.is_invariant(k)]
 
 
 def _times(p: Placed, k: int) -> float:
