@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from perfkit.comm.group import counters
     from perfkit.cost.transfer import Link
-    from perfkit.dsp.parallel import Mixes, parallelize, restore
+    from perfkit.dsp.methods import Mixes
+    from perfkit.dsp.parallel import parallelize, restore
     from perfkit.dsp.pipeline import pipelined_switch
     from perfkit.dsp.placement import Placement
     from perfkit.dsp.plan import Graph, Plan, make_plan
@@ -24,7 +25,7 @@ _HOMES = {
     "Graph": "perfkit.dsp.plan",
     "Link": "perfkit.cost.transfer",
     "Mesh": "perfkit.dsp.pricing",
-    "Mixes": "perfkit.dsp.parallel",
+    "Mixes": "perfkit.dsp.methods",
     "Passes": "perfkit.dsp.pricing",
     "Pending": "perfkit.dsp.primitives",
     "Placement": "perfkit.dsp.placement",

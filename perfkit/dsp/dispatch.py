@@ -10,15 +10,18 @@ Places in the model are counted per module, so recomputing a checkpointed block 
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
 
 from perfkit.comm.shards import shard_length
+from perfkit.dsp import randomness
+from perfkit.dsp.peers.ring import ring_attention
 from perfkit.dsp.sharded import Places, Sharded, converted, part_of, whole
+from perfkit.dsp.widths import Column, column_linear, row_linear
 from perfkit.frontends import fx_access, fx_views
 from perfkit.frontends.fx import Access, Axis
 from perfkit.frontends.fx import whole as whole_axis
@@ -34,12 +37,15 @@ class Site(NamedTuple):
     """What the plan says about one call: its layout, and axes that its result brings in.
 
     ``function`` guards against a model that took another way than the sample did; ``fresh`` maps
-    names of axes to dimensions of the result.
+    names of axes to dimensions of the result. A linear layer with a ``column`` computes a part of
+    its outputs; one with ``to`` takes such a part, and its sum is scattered along that axis.
     """
 
     function: str
     held: str | None = KEEP
     fresh: tuple[tuple[str, int], ...] = ()
+    column: Column | None = None
+    to: str | None = None
 
 
 SiteKey = tuple[str, int, int]
@@ -63,7 +69,10 @@ class Clock(Protocol):
 
 
 class Run:
-    """One forward pass through a parallelized module."""
+    """One forward pass through a parallelized module.
+
+    ``ring`` lets attention keep the axis that it mixes: keys and values go round the ranks.
+    """
 
     def __init__(
         self,
@@ -73,13 +82,16 @@ class Run:
         sites: Mapping[SiteKey, Site],
         watcher: Watcher | None = None,
         clock: Clock | None = None,
+        ring: bool = False,
     ) -> None:
         self.clock = clock
+        self.ring = ring
         self.group, self.ranks, self.rank = group, ranks, rank
         self.sites = sites
         self.watcher = watcher
         self.frames: list[list[Any]] = [["", 0, 0, 1, 0]]
         self.over = False
+        self.strayed = False
         self.kept: dict[Key, Tensor] = {}
         self.calls: dict[str, int] = {}
         self.values = 0
@@ -117,6 +129,16 @@ class Run:
         """What the same conversion gave when the model ran."""
         return self.kept.get(key) if self.over else None
 
+    def timed(self, change: str, move: Callable[[str], Tensor]) -> Tensor:
+        """What ``move`` gives, its time added to the clock under the label of the change."""
+        label = self.stage(change)
+        if self.clock is None:
+            return move(label)
+        start = self.clock.now()
+        found = move(label)
+        self.clock.add(label, self.clock.now() - start)
+        return found
+
     def stage(self, change: str) -> str:
         """The label of a change of layout in the counters."""
         module = self.frames[-1][0]
@@ -127,7 +149,12 @@ class Run:
         found = self.sites.get((frame[0], frame[1], frame[2]))
         frame[2] += 1
         frame[4] = 0
-        return found if found is not None and found.function == function else Site(function)
+        if found is None:
+            return Site(function)
+        if found.function != function:
+            self.strayed = True
+            return Site(function)
+        return found
 
     # -- calls -------------------------------------------------------------------------------
 
@@ -139,7 +166,7 @@ class Run:
 
     def call(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """What a torch function gives for arguments of which some are sharded."""
-        name = func.__name__
+        name = _name_of(func)
         if name == "__get__":
             raise AttributeError("this attribute of a sharded tensor is not supported")
         if name in _PLAIN:
@@ -159,6 +186,10 @@ class Run:
             return self._in_place(func, call, reading)
         if reading is None:
             result = self._on_whole(func, call, site)
+        elif site.column is not None:
+            result = column_linear(call, reading, site.column, self)
+        elif site.to is not None and call.tensors[0].held not in (None, site.to):
+            result = row_linear(call, reading, site.to, self)
         else:
             held = self._choose(call, reading, site)
             result = self._on_parts(func, call, reading, held, site)
@@ -183,6 +214,8 @@ class Run:
         """Whether a call can run on every rank's part; convolutions refuse empty dimensions."""
         axis = reading.places.get(name)
         empty = axis is not None and axis.length < self.ranks and axis.dim >= 2
+        if name in reading.mixed:
+            return self.ring and goes_round(call, name)
         return holdable(call, reading, name) and not (empty and call.name in fx_access.FRESH)
 
     def _on_whole(self, func: Any, call: Call, site: Site) -> Any:
@@ -202,6 +235,9 @@ class Run:
             _operand(x, access, held, axis, self)
             for x, access in zip(call.tensors, reading.accesses, strict=True)
         ]
+        if held in reading.mixed and axis is not None:
+            result = self._round(call, locals_, axis)
+            return self._result(result, call, reading, held, axis, site)
         args, kwargs = call.rebuilt(locals_)
         if held is not None and reading.rewrite is not None:
             length = next(
@@ -211,9 +247,8 @@ class Run:
             )
             args, kwargs = reading.rewrite(args, kwargs, held, length)
             func = torch.reshape if reading.as_reshape else func
-        if held is not None and _draws(call):
-            with _own_random_numbers(self.rank, locals_[0].device):
-                result = func(*args, **kwargs)
+        if held is not None and self.ranks > 1 and randomness.draws(call):
+            result = randomness.run(func, call, args, kwargs, self.rank)
         else:
             result = func(*args, **kwargs)
         if isinstance(result, Tensor):
@@ -225,6 +260,20 @@ class Run:
             ]
             return results if type(result) is list else tuple(results)
         return result
+
+    def _round(self, call: Call, locals_: Sequence[Tensor], axis: Axis) -> Tensor:
+        """Attention along the axis held, its keys and values going round the ranks."""
+        q, k, v = locals_
+        return ring_attention(
+            q,
+            k,
+            v,
+            self.group,
+            size=axis.length,
+            causal=bool(call.arg(5, "is_causal", False)),
+            scale=call.kwargs.get("scale"),
+            stage=self.stage("ring"),
+        )
 
     def _result(
         self,
@@ -283,6 +332,20 @@ class Run:
         return target
 
 
+class Sequences(TorchFunctionMode):
+    """Lets Dynamo see sharded tensors in tuples (``torch.cat((x, y))``); eager code does."""
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        for x in args:
+            if type(x) is tuple:
+                for y in x:
+                    if isinstance(y, Sharded):
+                        return y.run.call(func, args, kwargs or {})
+        return func(*args, **(kwargs or {}))
+
+
 # These look at the element type or the device only.
 _PLAIN = names(
     "is_floating_point is_complex element_size get_device is_inference "
@@ -307,6 +370,27 @@ def holdable(call: Call, reading: Reading, name: str) -> bool:
     after = reading.places.get(name)
     spans = any(axis.span > 1 for axis in before) or (after is not None and after.span > 1)
     return not spans or call.name in fx_access.SPANNED
+
+
+def goes_round(call: Call, name: str) -> bool:
+    """Whether ring attention can make a call that mixes an axis: plain attention along it."""
+    if call.name != "scaled_dot_product_attention" or len(call.tensors) != 3:
+        return False
+    query, key, value = call.shapes
+    at = len(query) - 2
+    same = query[:-1] == key[:-1] == value[:-1]
+    along = whole_axis(at, query[at])
+    return (
+        at > 0
+        and same
+        and not call.arg(4, "dropout_p", 0.0)
+        and all(places.get(name) == along for places in call.places)
+    )
+
+
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
+def _name_of(func: Any) -> str:
+    return str(func.__name__)
 
 
 def _is_tensor(x: Any) -> bool:
@@ -345,28 +429,3 @@ def _operand(x: Any, access: Access, held: str | None, axis: Axis | None, run: R
     if there is None or there.dim >= x.ndim or x.shape[there.dim] == 1:
         return x
     return part_of(x, there, run)
-
-
-# -- random numbers ---------------------------------------------------------------------------
-
-
-def _draws(call: Call) -> bool:
-    """Whether a call draws random numbers for a part."""
-    if call.name in ("dropout", "alpha_dropout"):
-        return bool(call.arg(1, "p", 0.5)) and bool(call.arg(2, "training", True))
-    if call.name == "scaled_dot_product_attention":
-        return bool(call.arg(4, "dropout_p", 0.0))
-    return call.name in fx_access.RANDOM
-
-
-@contextlib.contextmanager
-def _own_random_numbers(rank: int, device: torch.device) -> Any:
-    """Numbers of this rank's own, without leaving the generators of the ranks out of step.
-
-    The seed is drawn from the common generator, so recomputation finds the same numbers.
-    """
-    seed = int(torch.randint(1 << 62, ()).item())
-    devices = [device] if device.type != "cpu" else []
-    with torch.random.fork_rng(devices, device_type=device.type if devices else "cuda"):
-        torch.manual_seed((seed + rank) % (1 << 63))
-        yield

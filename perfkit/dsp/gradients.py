@@ -23,7 +23,9 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from perfkit.comm.group import resolve
+from perfkit.dsp.operators import NAMESPACE, define
 
+_ops = getattr(torch.ops, NAMESPACE)
 Gradients = Literal["sum", "mean"]
 BUCKET = 25 << 20
 """Bytes of a bucket of gradients, as in DDP."""
@@ -52,9 +54,7 @@ class _Summed(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
-        total = (grad * ctx.factor).contiguous()
-        all_reduce(total, ctx.group, "inputs (backward)")
-        return total, None, None
+        return _ops.all_reduce(grad * ctx.factor, ctx.group, "inputs (backward)"), None, None
 
 
 def scaled(x: Tensor, factor: float) -> Tensor:
@@ -67,6 +67,19 @@ def summed(x: Tensor, group: str, factor: float) -> Tensor:
     return _Summed.apply(x, group, factor) if x.requires_grad else x
 
 
+def _all_reduce(x: Tensor, group: str, stage: str) -> Tensor:
+    total = x.clone(memory_format=torch.contiguous_format)
+    all_reduce(total, group, stage)
+    return total
+
+
+def _all_reduce_fake(x: Tensor, group: str, stage: str) -> Tensor:
+    return torch.empty_like(x, memory_format=torch.contiguous_format)
+
+
+define("all_reduce(Tensor x, str group, str stage) -> Tensor", _all_reduce, _all_reduce_fake)
+
+
 def all_reduce(x: Tensor, name: str, stage: str) -> None:
     """Sum a contiguous tensor over a group, in place; counted at the ring's volume."""
     group = resolve(name)
@@ -76,23 +89,29 @@ def all_reduce(x: Tensor, name: str, stage: str) -> None:
 
 
 class ParameterSum:
-    """Sums what one backward pass adds to the gradients of a module's parameters.
+    """Sums what one backward pass adds to the gradients of parameters.
 
     Hooks on the parameters put the gradients of earlier passes aside (accumulation), a callback at
     the end of the pass sums the new ones in buckets and adds the earlier ones. Every rank must run
     backward over the same parameters.
     """
 
-    def __init__(self, module: nn.Module, group: str) -> None:
+    def __init__(self, group: str) -> None:
         self.group = group
         self.enabled = True
-        self.parameters = [weakref.ref(p) for p in module.parameters()]
+        self.parameters: list[weakref.ref[Tensor]] = []
+        self.known: dict[int, int] = {}
         self.earlier: dict[int, tuple[Tensor, Tensor | None]] = {}
-        self.handles = [
-            p.register_hook(self._hook(i))
-            for i, p in enumerate(module.parameters())
-            if p.requires_grad
-        ]
+        self.handles: list[Any] = []
+
+    def watch(self, module: nn.Module) -> None:
+        """Sum the gradients of these parameters too (adapters come later than the model)."""
+        for p in module.parameters():
+            position = self.known.get(id(p))
+            if p.requires_grad and (position is None or self.parameters[position]() is not p):
+                self.known[id(p)] = len(self.parameters)
+                self.handles.append(p.register_hook(self._hook(len(self.parameters))))
+                self.parameters.append(weakref.ref(p))
 
     def remove(self) -> None:
         """Leave the parameters alone from now on."""

@@ -13,72 +13,102 @@ import inspect
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
-from typing import Any, Literal
+from typing import Any
 
+import torch
+import torch.distributed as dist
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 from torch.utils import _pytree as pytree
 
 from perfkit.comm.group import GroupLike, process_group_of
 from perfkit.cost.transfer import Link
-from perfkit.dsp.dispatch import Clock, Run
+from perfkit.dsp.dispatch import Clock, Run, Sequences
 from perfkit.dsp.gradients import Gradients, ParameterSum, scaled, summed
+from perfkit.dsp.methods import PlanLike, approaches
 from perfkit.dsp.plan import Graph
 from perfkit.dsp.pricing import Mesh, Passes
 from perfkit.dsp.sharded import Places, Sharded, gathered, is_pure
 from perfkit.dsp.stages import Decision, Stages
-from perfkit.dsp.trace import Trace, bound, first_sharded, traced
+from perfkit.dsp.trace import Trace, bound, first_sharded
 from perfkit.errors import PlanError
 from perfkit.frontends.fx import whole as whole_axis
 
 _STATE = "_perfkit_dsp"
+_SEQUENCES = Sequences()
 
 
 @dataclass(frozen=True)
-class Mixes:
-    """What a module of an explicit plan mixes: one sequence axis, by a name of your choice."""
+class Request:
+    """What the caller asked for; kept to plan again when the model has changed."""
 
-    axis: str
+    plan: PlanLike
+    mesh: Mesh | None
+    passes: Passes | None
 
 
-PlanLike = Literal["auto"] | Mapping[str, Mixes]
+@dataclass(frozen=True)
+class Planned:
+    """What came of it. ``modules`` are the model's modules then."""
+
+    method: str
+    trace: Trace
+    decision: Decision
+    modules: tuple[tuple[str, type], ...]
 
 
 class Parallel:
     """What a parallelized model carries: its plan and its hooks."""
 
     def __init__(
-        self, model: nn.Module, group: str, trace: Trace, decision: Decision, gradients: Gradients
+        self,
+        model: nn.Module,
+        group: str,
+        request: Request,
+        planned: Planned,
+        gradients: Gradients,
     ) -> None:
         process_group = process_group_of(group)
         self.group, self.ranks, self.rank = group, process_group.size(), process_group.rank()
-        self.trace, self.decision, self.gradients = trace, decision, gradients
-        self.enabled = True
+        self.request, self.gradients = request, gradients
+        self.enabled, self.stale = True, False
         self.clock: Clock | None = None
-        self.inputs: dict[str, list[tuple[int, str]]] = {}
-        for argument, dim, name in trace.inputs:
-            if name in decision.followed:
-                self.inputs.setdefault(argument, []).append((dim, name))
         self.names = tuple(
             name
             for name, p in inspect.signature(model.forward).parameters.items()
             if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)
         )
-        self.ndims = {a: max(d for d, _ in dims) + 1 for a, dims in self.inputs.items()}
         self.handles = [
             model.register_forward_pre_hook(self._begin, with_kwargs=True),
             model.register_forward_hook(self._end, with_kwargs=True),
         ]
-        for path, most in decision.modules.items():
+        self.framing: list[Any] = []
+        self.sum = ParameterSum(group) if gradients == "sum" and self.ranks > 1 else None
+        if self.sum is not None:
+            self.sum.watch(model)
+        self._follow(model, planned)
+
+    def _follow(self, model: nn.Module, planned: Planned) -> None:
+        """Take up a plan: hooks on the modules that places are counted in."""
+        self.planned, self.stale = planned, False
+        self.method, self.trace, self.decision = planned.method, planned.trace, planned.decision
+        self.inputs: dict[str, list[tuple[int, str]]] = {}
+        for argument, dim, name in self.trace.inputs:
+            if name in self.decision.followed:
+                self.inputs.setdefault(argument, []).append((dim, name))
+        self.ndims = {a: max(d for d, _ in dims) + 1 for a, dims in self.inputs.items()}
+        for handle in self.framing:
+            handle.remove()
+        self.framing = []
+        for path, most in self.decision.modules.items():
             module = model.get_submodule(path)
             before, after = self._framing(path, most)
-            self.handles.append(module.register_forward_pre_hook(before, with_kwargs=True))
-            self.handles.append(module.register_forward_hook(after, with_kwargs=True))
-        self.sum = ParameterSum(model, group) if gradients == "sum" and self.ranks > 1 else None
+            self.framing.append(module.register_forward_pre_hook(before, with_kwargs=True))
+            self.framing.append(module.register_forward_hook(after, with_kwargs=True))
 
     def remove(self) -> None:
         """Give the model back as it was."""
-        for handle in self.handles:
+        for handle in (*self.handles, *self.framing):
             handle.remove()
         if self.sum is not None:
             self.sum.remove()
@@ -112,8 +142,19 @@ class Parallel:
     ) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
         if not self.enabled or len(args) > len(self.names):
             return None
-        run = Run(self.group, self.ranks, self.rank, self.decision.sites, clock=self.clock)
         given = {**dict(zip(self.names, args, strict=False)), **kwargs}
+        if torch.compiler.is_compiling():
+            torch._C._push_on_torch_function_stack(_SEQUENCES)
+        else:
+            self._keep_up(model, given)
+        run = Run(
+            self.group,
+            self.ranks,
+            self.rank,
+            self.decision.sites,
+            clock=self.clock,
+            ring=self.method == "ring",
+        )
         factor = 1.0 if self.gradients == "sum" else 1.0 / self.ranks
         for name, dims in self.inputs.items():
             x = given.get(name)
@@ -132,15 +173,41 @@ class Parallel:
             given[name] = run.wrap(x, x.shape, places, None)
         return (), given
 
+    def _keep_up(self, model: nn.Module, given: Mapping[str, Any]) -> None:
+        """Take notice of what was added to the model, and of what is around it."""
+        if self.stale:
+            self.stale = False
+            if self.planned.modules != _modules(model):
+                with self.suspended():
+                    planned = _planned(model, self.ranks, given, self.request)
+                self._follow(model, planned)
+        if self.sum is not None and torch.is_grad_enabled():
+            self.sum.watch(model)
+        outer = DistributedDataParallel._get_active_ddp_module()
+        if outer is None or self.ranks == 1:
+            return
+        mine = dist.get_process_group_ranks(process_group_of(self.group))
+        every = dist.get_process_group_ranks(outer.process_group)
+        if self.gradients == "sum" or not set(mine) <= set(every):
+            raise PlanError(
+                f"DDP averages over ranks {every}, and the model is sharded over {mine} with "
+                f"gradients={self.gradients!r}: parallelize with gradients='mean', and let DDP "
+                "average over the flattened (dp, sp) mesh"
+            )
+
     def _end(
         self, model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any
     ) -> Any:
         if not self.enabled:
             return None
+        if torch.compiler.is_compiling():
+            torch._C._pop_torch_function_stack()
         found = self._outside(output)
         entered = first_sharded(args, kwargs)
         if entered is not None:
             entered.run.over = True
+            if entered.run.strayed:
+                self.stale = True
         return found
 
     def _outside(self, x: Any) -> Any:
@@ -164,15 +231,14 @@ class Parallel:
             return x
         return scaled(x, 1.0 if mean else 1.0 / self.ranks)
 
-    @staticmethod
-    def _framing(path: str, most: int) -> tuple[Callable[..., None], Callable[..., None]]:
+    def _framing(self, path: str, most: int) -> tuple[Callable[..., None], Callable[..., None]]:
         def before(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-            found = first_sharded(args, kwargs)
+            found = first_sharded(args, kwargs) if self.enabled else None
             if found is not None:
                 found.run.enter(path, most)
 
         def after(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> None:
-            found = first_sharded(args, kwargs)
+            found = first_sharded(args, kwargs) if self.enabled else None
             if found is not None:
                 found.run.leave()
 
@@ -197,8 +263,9 @@ def parallelize(
     Args:
         model: runs as it is; nothing in it is replaced.
         group: a process group, a mesh of one axis (``mesh["sp"]``), a name, or None for all ranks.
-        plan: ``"auto"``, or the modules that mix an axis, by pattern of their paths, as in
-            ``{"transformer_blocks.*": Mixes("S"), "temporal_transformer_blocks.*": Mixes("T")}``.
+        plan: ``"auto"``, ``"dsp"``, ``"ulysses"``, ``"megatron"`` or ``"ring"``
+            (:mod:`perfkit.dsp.methods`), or the modules that mix an axis, by pattern of their
+            paths, as in ``{"transformer_blocks.*": Mixes("S"), "temporal_*.*": Mixes("T")}``.
             Each of these runs in one layout; the rest is planned.
         sample: arguments of one call (a tensor, a tuple, or a mapping of names); only shapes and
             element types matter, and calls may have other shapes.
@@ -218,24 +285,33 @@ def parallelize(
     """
     if getattr(model, _STATE, None) is not None:
         raise PlanError("the model is parallelized already; dsp.restore(model) undoes that")
-    if not isinstance(plan, Mapping) and plan != "auto":
-        raise PlanError(f"unknown plan {plan!r}: expected 'auto' or patterns with what they mix")
     process_group = process_group_of(group)
-    trace = traced(model, bound(model, *arguments(sample)))
-    fixed = _fixed(model, trace, plan) if isinstance(plan, Mapping) else []
-    axes = trace.candidates()
-    if not axes:
-        raise PlanError(
-            "no axis can be sharded: none is mixed by one part and carried by another. "
-            f"Axes attended over: {sorted(trace.attended()) or 'none'}"
-        )
-    stages = Stages(trace, axes, fixed)
-    where = mesh or _willing(stages.graph()[0], process_group.size())
-    decision = stages.decide(where, passes or Passes(training=model.training))
+    request = Request(plan, mesh, passes)
+    planned = _planned(model, process_group.size(), bound(model, *arguments(sample)), request)
     model.__dict__[_STATE] = Parallel(
-        model, process_group.group_name, trace, decision, gradients
+        model, process_group.group_name, request, planned, gradients
     )
     return model
+
+
+def _planned(
+    model: nn.Module, ranks: int, given: Mapping[str, Any], request: Request
+) -> Planned:
+    """The cheapest of the ways to follow a plan."""
+    best: tuple[float, Planned] | None = None
+    passes = request.passes or Passes(training=model.training)
+    for way in approaches(model, given, request.plan):
+        stages = Stages(way.trace, way.axes, way.fixed, way.divided)
+        decision = stages.decide(request.mesh or _willing(stages.graph()[0], ranks), passes)
+        seconds = decision.plan.price.seconds
+        if best is None or seconds < best[0]:
+            best = seconds, Planned(way.method, way.trace, decision, _modules(model))
+    assert best is not None
+    return best[1]
+
+
+def _modules(model: nn.Module) -> tuple[tuple[str, type], ...]:
+    return tuple((path, type(module)) for path, module in model.named_modules())
 
 
 def restore(model: nn.Module) -> nn.Module:
@@ -270,70 +346,10 @@ def _willing(graph: Graph, ranks: int) -> Mesh:
     """Rates at which all arithmetic takes as long as three switches in front of every stage.
 
     So running a stage replicated is dearer than switching, and a few percent of imbalance is not.
+    Of plans with the same bytes the one with fewer messages is better.
     """
     size = math.prod(graph.axes.values())
     switches = sum(stage.width * size / ranks for stage in graph.stages)
     flops = sum(stage.flops for stage in graph.stages)
-    return Mesh((ranks,), (Link(1.0),), max(flops, 1.0) / (3.0 * max(switches, 1.0)))
-
-
-def _matches(path: str, pattern: str) -> bool:
-    """Whether a module's path fits; ``*`` stands for (a part of) one name between dots."""
-    names, parts = path.split("."), pattern.split(".")
-    return len(names) == len(parts) and all(map(fnmatchcase, names, parts))
-
-
-def _fixed(
-    model: nn.Module, trace: Trace, plan: Mapping[str, Mixes]
-) -> list[tuple[list[int], str]]:
-    """The calls inside the modules of an explicit plan, by module; axes get the plan's names."""
-    candidates = set(trace.candidates())
-    matched: dict[tuple[str, str, int], list[int]] = {}
-    for pattern, mixes in plan.items():
-        if not any(_matches(path, pattern) for path, _ in model.named_modules()):
-            raise PlanError(
-                f"pattern {pattern!r} matches no module; there are "
-                f"{', '.join(name for name, _ in model.named_children())}"
-            )
-        before = len(matched)
-        for number, call in enumerate(trace.calls):
-            frame = next((f for f in call.frames if _matches(f[0], pattern)), None)
-            if frame is not None:
-                matched.setdefault((mixes.axis, *frame), []).append(number)
-        if len(matched) == before:
-            raise PlanError(f"pattern {pattern!r} matches modules that the sample does not run")
-    attended = trace.attended()
-    names: dict[str, str] = {}
-    for axis in dict.fromkeys(mixes.axis for mixes in plan.values()):
-        choices = set(candidates)
-        for (wanted, path, _), calls in matched.items():
-            if wanted == axis:
-                choices &= {n for n in candidates if attended[n] & set(calls)}
-                if not choices:
-                    raise PlanError(
-                        f"module {path!r} is said to mix {axis!r}, but it attends over no axis "
-                        f"that another part of the model carries (such axes: "
-                        f"{sorted(candidates) or 'none'})"
-                    )
-        if len(choices) > 1:
-            raise PlanError(f"the modules that mix {axis!r} share several axes: {sorted(choices)}")
-        (found,) = choices
-        if found in names:
-            raise PlanError(f"{axis!r} and {names[found]!r} are the same axis: {found}")
-        names[found] = axis
-    for (axis, path, _), calls in matched.items():
-        own = next(n for n, new in names.items() if new == axis)
-        others = {n for n in candidates - {own} if attended[n] & set(calls)}
-        if others:
-            also = sorted(names.get(n, n) for n in others)
-            raise PlanError(
-                f"module {path!r} is said to mix {axis!r} only, but also attends over {also}"
-            )
-    trace.rename(names)
-    seen: set[int] = set()
-    groups = []
-    for (axis, _, _), calls in matched.items():
-        own_calls = [c for c in calls if c not in seen]
-        seen |= set(own_calls)
-        groups.append((own_calls, axis))
-    return groups
+    link = Link(1.0, 1e-3 * switches / len(graph.stages) / ranks)
+    return Mesh((ranks,), (link,), max(flops, 1.0) / (3.0 * max(switches, 1.0)))

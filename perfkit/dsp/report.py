@@ -37,7 +37,7 @@ def explain(model: nn.Module, batch: Any = None, *, link: Link | None = None) ->
         link = _GPU if first is not None and first.is_cuda else _CPU
     measured = _measured(model, state, batch) if batch is not None else {}
     lines = [
-        f"{type(model).__name__} on {state.ranks} ranks; axes: "
+        f"{type(model).__name__} on {state.ranks} ranks by {state.method}; axes: "
         + ", ".join(f"{n} ({length})" for n, length in state.decision.plan.graph.axes.items())
     ]
     lines += _stages(state, link, measured)
@@ -85,6 +85,9 @@ def _sent(state: Parallel, change: Change) -> int:
     if change.before is None:
         return 0
     lengths, ranks = state.trace.lengths, state.ranks
+    if change.summed:
+        axis = change.after or ""
+        return round(change.bytes * (1 - shard_length(lengths[axis], ranks, 0) / lengths[axis]))
     mine = change.bytes * shard_length(lengths[change.before], ranks, 0) / lengths[change.before]
     if change.after is None:
         return round(mine * (ranks - 1))
@@ -117,13 +120,18 @@ def _stages(state: Parallel, link: Link, measured: Mapping[str, float]) -> Itera
         plan.graph.stages, state.decision.stages, plan.layouts, strict=True
     ):
         held = layout[0]
+        width = {state.decision.held[c] for c in calls if c in state.decision.divided.columns}
         how = f"sharded on {held}" if held is not None else "replicated"
+        if width:
+            how = f"width divided by {', '.join(sorted(map(str, width)))}"
+        if any(held in state.trace.calls[c].rounds for c in calls):
+            how += ", keys and values go round"
         mixes = {n for c in calls for n in state.trace.calls[c].mixed} & set(plan.graph.axes)
         yield f"{stage.name}: mixes {', '.join(sorted(mixes)) or 'nothing'}; {how}"
         for change in state.decision.changes:
             if change.call in calls:
                 yield from _changes(state, link, measured, change.call, change.call + 1)
-        if held is None:
+        if held is None and not width:
             yield f"  because {_why(state, calls, stage.mixes)}"
 
 
@@ -148,7 +156,7 @@ def _ending(state: Parallel, link: Link, measured: Mapping[str, float]) -> Itera
     gathers = sum(change.kind == "gather" for change in changes)
     yield f"total forward: {switches} switches, {gathers} gathers, {sent} bytes sent per rank"
     planned = set(state.decision.plan.graph.axes)
-    left = sorted(set(state.trace.attended()) - planned)
+    left = sorted(set(state.trace.attended()) - planned - state.trace.features)
     if left:
         yield f"not sharded: {', '.join(left)} (attended over, but no other stage carries them)"
     for function, where in state.trace.lost.items():

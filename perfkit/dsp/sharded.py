@@ -239,11 +239,8 @@ def converted(x: Sharded, held: str | None) -> Sharded:
     if found is None:
         local = x.run.recall(key)
         if local is None:
-            clock = x.run.clock
-            start = clock.now() if clock is not None else 0.0
-            local = _moved(x, held)
-            if clock is not None:
-                clock.add(x.run.stage(f"{x.held} -> {held or 'replicated'}"), clock.now() - start)
+            change = f"{x.held} -> {held or 'replicated'}"
+            local = x.run.timed(change, lambda label: _moved(x, held))
             x.run.keep(key, local)
         found = Sharded(local, x.shape, x.places, held, x.run, x.value)
         x.copies[held] = found

@@ -12,33 +12,41 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from perfkit.dsp.columns import Divided
 from perfkit.dsp.dispatch import KEEP, Site, SiteKey
-from perfkit.dsp.plan import Graph, Plan, make_plan
-from perfkit.dsp.pricing import Mesh, Passes, Stage
+from perfkit.dsp.plan import Graph, Plan, assess, make_plan
+from perfkit.dsp.pricing import Mesh, Passes, Pricer, Stage
 from perfkit.dsp.trace import Trace
 from perfkit.errors import PlanError
 
 
 @dataclass
 class Node:
-    """Calls that run in one layout."""
+    """Calls that run in one layout; ``closed`` ones take in no others."""
 
     calls: list[int]
     mixes: set[str]
+    closed: bool = False
     alive: bool = field(default=True)
 
 
 @dataclass(frozen=True)
 class Change:
-    """A change of layout in front of a call of the sample run; ``bytes`` of the whole tensor."""
+    """A change of layout in front of a call of the sample run; ``bytes`` of the whole tensor.
+
+    ``summed``: behind it, and every rank has one term of the tensor.
+    """
 
     call: int
     before: str | None
     after: str | None
     bytes: int
+    summed: bool = False
 
     @property
     def kind(self) -> str:
+        if self.summed:
+            return "reduce_scatter"
         if self.before is None:
             return "split"
         return "gather" if self.after is None else "switch"
@@ -59,13 +67,14 @@ class Decision:
     followed: frozenset[str]
     modules: Mapping[str, int]
     stages: tuple[tuple[int, ...], ...]
+    divided: Divided
 
 
 class Stages:
     """The calls of a trace, grouped.
 
     ``fixed`` are groups given from outside (modules of an explicit plan) with the axis that each
-    is said to mix.
+    is said to mix. ``divided`` are the linear layers that Megatron-SP divides.
     """
 
     def __init__(
@@ -73,9 +82,12 @@ class Stages:
         trace: Trace,
         axes: Sequence[str],
         fixed: Iterable[tuple[Sequence[int], str]] = (),
+        divided: Divided | None = None,
     ) -> None:
         self.trace, self.axes = trace, list(axes)
-        self.followed = _followed(trace, axes)
+        self.divided = divided or Divided({}, {}, ())
+        features = {column.axis for column in self.divided.columns.values()}
+        self.followed = _followed(trace, [*axes, *features])
         wanted = set(axes)
         self.nodes: list[Node] = []
         self.node_of: dict[int, int] = {}
@@ -83,6 +95,8 @@ class Stages:
         self.consumers: dict[int, set[int]] = {}
         for calls, axis in fixed:
             self._node(calls, {axis})
+        for calls in self.divided.between:
+            self._node(calls, {axes[0]}, closed=True)
         for number, call in enumerate(trace.calls):
             have = self._axes(number) & wanted
             if not have:
@@ -100,10 +114,10 @@ class Stages:
                     self.producer.setdefault(v, number)
         self._group()
 
-    def _node(self, calls: Sequence[int], mixes: set[str]) -> None:
+    def _node(self, calls: Sequence[int], mixes: set[str], closed: bool = False) -> None:
         for number in calls:
             self.node_of[number] = len(self.nodes)
-        self.nodes.append(Node(list(calls), mixes))
+        self.nodes.append(Node(list(calls), mixes, closed))
 
     def _axes(self, number: int) -> frozenset[str]:
         """The followed axes that the inputs of a call have; none: a call on plain tensors."""
@@ -160,18 +174,22 @@ class Stages:
         if len(before) == 1 and -1 not in before:
             (other,) = before
             alone = self._users(ins, other) == {node}
-            fits = self.nodes[node].mixes <= self.nodes[other].mixes
+            fits = self._fits(node, other)
             if alone and fits and self._bytes(outs) <= self._bytes(ins):
                 self._merge(node, other)
                 return True
         after = self._users(outs, node)
         if len(after) == 1 and -2 not in after and -1 not in before:
             (other,) = after
-            fits = self.nodes[node].mixes <= self.nodes[other].mixes
+            fits = self._fits(node, other)
             if fits and self._bytes(ins) <= self._bytes(outs):
                 self._merge(node, other)
                 return True
         return False
+
+    def _fits(self, node: int, other: int) -> bool:
+        left, right = self.nodes[node], self.nodes[other]
+        return left.mixes <= right.mixes and not (left.closed or right.closed)
 
     def _merge(self, node: int, other: int) -> None:
         for number in self.nodes[node].calls:
@@ -232,7 +250,12 @@ class Stages:
     def decide(self, mesh: Mesh, passes: Passes) -> Decision:
         """Plan, and say what every call does."""
         graph, order = self.graph()
-        plan = make_plan(graph, mesh, passes)
+        if self.divided.columns:  # what is not divided by width stays sharded
+            axis = self.axes[0]
+            layouts = [(None if axis in stage.mixes else axis,) for stage in graph.stages]
+            plan = assess(graph, Pricer(graph.axes, mesh, passes), layouts)
+        else:
+            plan = make_plan(graph, mesh, passes)
         layout_of = {node: plan.layouts[i][0] for i, node in enumerate(order)}
         wanted = [
             layout_of[self.node_of[c]] if c in self.node_of else KEEP
@@ -241,7 +264,9 @@ class Stages:
         held, differs, changes = self._simulate(wanted)
         sites, modules = self._sites(differs)
         stages = tuple(tuple(self.nodes[n].calls) for n in order)
-        return Decision(plan, held, changes, sites, self.followed, modules, stages)
+        return Decision(
+            plan, held, changes, sites, self.followed, modules, stages, self.divided
+        )
 
     def _simulate(
         self, wanted: Sequence[str | None]
@@ -250,6 +275,7 @@ class Stages:
         moved: dict[tuple[int, str | None], Change] = {}
         now: dict[int, str | None] = {}
         held: list[str | None] = []
+        features = {column.axis for column in self.divided.columns.values()}
         differs: dict[int, str | None] = {}
         for number, call in enumerate(self.trace.calls):
             default = next(
@@ -266,16 +292,29 @@ class Stages:
                 want = default
             elif want is not None and (want not in have or want in call.mixed):
                 want = None
-            if want != default:
+            column, row = self.divided.columns.get(number), self.divided.rows.get(number)
+            if column is not None:
+                want = None
+            elif row is not None:
+                want = row
+            elif default in features:
+                want = default
+            elif want != default:
                 differs[number] = want
-            held.append(want)
+            held.append(column.axis if column is not None else want)
             for v in call.inputs:
                 value, before = self.trace.values[v], now.get(v)
                 after = want if want in value.axes else None
                 if value.axes & self.followed and before != after:
                     moved.setdefault((v, after), Change(number, before, after, value.bytes))
             for v in call.outputs:
-                now[v] = want if want in self.trace.values[v].axes else None
+                value = self.trace.values[v]
+                if row is not None:
+                    want = self.axes[0]
+                    moved[(v, want)] = Change(number, row, want, value.bytes, summed=True)
+                elif column is not None:
+                    want = column.axis
+                now[v] = want if want in value.axes else None
         for v in self.trace.results:
             if now.get(v) is not None:
                 end = Change(len(held), now[v], None, self.trace.values[v].bytes)
@@ -289,7 +328,10 @@ class Stages:
         needed = {
             number
             for number, call in enumerate(self.trace.calls)
-            if number in differs or set(self._fresh(number))
+            if number in differs
+            or number in self.divided.columns
+            or number in self.divided.rows
+            or self._fresh(number)
         }
         calls = self.trace.calls
         framed = {calls[n].frames[-1][0] for n in needed if calls[n].frames}
@@ -302,11 +344,18 @@ class Stages:
             at = counts.get(frame, 0)
             counts[frame] = at + 1
             if number in needed:
-                target = differs.get(number, KEEP)
-                sites[*frame, at] = Site(call.function, target, self._fresh(number))
+                sites[*frame, at] = Site(
+                    call.function,
+                    differs.get(number, KEEP),
+                    self._fresh(number),
+                    self.divided.columns.get(number),
+                    self.axes[0] if number in self.divided.rows else None,
+                )
         return sites, {path: self.trace.calls_of[path] for path in framed}
 
     def _fresh(self, number: int) -> tuple[tuple[str, int], ...]:
+        if number in self.divided.columns:
+            return ()
         return tuple((n, d) for n, d in self.trace.calls[number].fresh if n in self.followed)
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -23,10 +23,11 @@ from torch._subclasses.fake_tensor import (
     UnsupportedOperatorException,
 )
 
-from perfkit.dsp.dispatch import Run, holdable
+from perfkit.dsp.dispatch import Run, goes_round, holdable
 from perfkit.dsp.sharded import Places, Sharded
+from perfkit.dsp.widths import Column
 from perfkit.errors import PlanError
-from perfkit.frontends.fx import is_whole
+from perfkit.frontends.fx import divided, is_whole
 from perfkit.frontends.fx import whole as whole_axis
 from perfkit.frontends.fx_access import FRESH
 from perfkit.frontends.fx_call import Call, Reading, names
@@ -51,7 +52,10 @@ class Value:
 
 @dataclass(frozen=True)
 class TracedCall:
-    """A call of the sample run. ``frames`` are the modules it is in (path, which call of it)."""
+    """A call of the sample run. ``frames`` are the modules it is in (path, which call of it).
+
+    ``rounds`` are the axes among ``mixed`` that ring attention can keep sharded.
+    """
 
     function: str
     frames: tuple[Frame, ...]
@@ -60,6 +64,7 @@ class TracedCall:
     mixed: frozenset[str]
     flops: float
     fresh: tuple[tuple[str, int], ...] = ()
+    rounds: frozenset[str] = frozenset()
 
 
 def _merged(parts: Sequence[str]) -> str:
@@ -79,13 +84,21 @@ class Trace:
     """The calls of a sample run in order, and its values by number.
 
     ``inputs`` names the axes of the model's arguments (argument, dimension, axis); ``parts`` says
-    of which axes a merged one consists; ``calls_of`` counts the calls of each module.
+    of which axes a merged one consists; ``features`` are axes that views divide the width of a
+    layer into (attention heads); ``calls_of`` counts the calls of each module. ``widths`` are the
+    widths of the values that linear layers give, ``splits`` the features that views divide the
+    width of a value into (outer, length, inner). ``columns`` are axes of the outputs of linear
+    layers, by number of call, given before the run.
     """
 
     calls: list[TracedCall] = field(default_factory=list)
     values: dict[int, Value] = field(default_factory=dict)
     lengths: dict[str, int] = field(default_factory=dict)
     parts: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    features: set[str] = field(default_factory=set)
+    widths: dict[int, int] = field(default_factory=dict)
+    splits: dict[int, dict[str, tuple[int, int, int]]] = field(default_factory=dict)
+    columns: Mapping[int, Column] = field(default_factory=dict)
     inputs: list[tuple[str, int, str]] = field(default_factory=list)
     given: dict[int, str] = field(default_factory=dict)
     results: tuple[int, ...] = ()
@@ -107,6 +120,8 @@ class Trace:
                 for name, axis in x.places.items()
                 if name not in (reading.places if reading is not None else {})
             ]
+        if call.name == "linear" and outputs:
+            self.widths[outputs[0].value] = outputs[0].shape[-1]
         if reading is None:
             self.lost.setdefault(call.name, self.frames[-1][0] if self.frames else "")
         self.calls.append(
@@ -118,6 +133,7 @@ class Trace:
                 frozenset(mixed),
                 _flops(call, outputs),
                 tuple(dict.fromkeys(fresh)),
+                frozenset(n for n in mixed if goes_round(call, n)),
             )
         )
 
@@ -138,7 +154,10 @@ class Trace:
                 inside = {
                     n: a
                     for n, a in have.items()
-                    if a.dim == dim and a.span == 1 and n not in self.parts
+                    if a.dim == dim
+                    and a.span == 1
+                    and n not in self.parts
+                    and n not in self.features
                 }
                 if any(is_whole(a, shape) for a in have.values() if a.dim == dim):
                     continue
@@ -147,8 +166,32 @@ class Trace:
                     name = _merged(order)
                     self.parts[name] = tuple(order)
                     places[name] = whole_axis(dim, size)
+            places |= self._divided(call, shape, have)
+        if len(self.calls) in self.columns:
+            column = self.columns[len(self.calls)]
+            places[column.axis] = column.place(len(shape) - 1)
         for name, axis in places.items():
             self.lengths[name] = axis.length
+        return places
+
+    def _divided(self, call: Call, view: Sequence[int], have: Places) -> Places:
+        """Axes that a view makes of one dimension, such as heads.
+
+        Known by length and position, so that the heads of queries, keys and values are one axis.
+        """
+        places: Places = {}
+        shape, value = call.shapes[0], getattr(call.tensors[0], "value", -1)
+        for source, dims in divided(shape, view):
+            for dim in dims:
+                name = f"{dim - dims.stop}:{view[dim]}"
+                inside = any(a.dim <= dim < a.dim + a.span for a in have.values())
+                if view[dim] > 1 and name not in have and not inside:
+                    places[name] = whole_axis(dim, view[dim])
+                    self.features.add(name)
+                    if source == len(shape) - 1:
+                        outer = math.prod(view[dims.start : dim])
+                        inner = math.prod(view[dim + 1 : dims.stop])
+                        self.splits.setdefault(value, {})[name] = (outer, view[dim], inner)
         return places
 
     def rename(self, new: Mapping[str, str]) -> None:
@@ -157,6 +200,7 @@ class Trace:
             replace(
                 c,
                 mixed=_renamed(c.mixed, new),
+                rounds=_renamed(c.rounds, new),
                 fresh=tuple((new.get(n, n), d) for n, d in c.fresh),
             )
             for c in self.calls
@@ -167,6 +211,7 @@ class Trace:
         self.lengths = {new.get(n, n): length for n, length in self.lengths.items()}
         self.parts = {new.get(n, n): parts for n, parts in self.parts.items()}
         self.inputs = [(a, d, new.get(n, n)) for a, d, n in self.inputs]
+        self.features = set(_renamed(frozenset(self.features), new))
 
     # -- what a planner asks -----------------------------------------------------------------
 
@@ -179,6 +224,18 @@ class Trace:
                     found.setdefault(name, set()).add(number)
         return {name: frozenset(calls) for name, calls in found.items()}
 
+    def led(self) -> dict[str, frozenset[int]]:
+        """As :meth:`attended`, but only axes that a call's first operand has.
+
+        Those are its queries' axes, without the ones that a bias brings to the same place.
+        """
+        return {
+            name: frozenset(
+                n for n in calls if name in self.values[self.calls[n].inputs[0]].axes
+            )
+            for name, calls in self.attended().items()
+        }
+
     def candidates(self) -> list[str]:
         """Axes worth sharding: attended over somewhere, and carried where another one is.
 
@@ -187,22 +244,44 @@ class Trace:
         attended = self.attended()
         carried = set()
         for number in set().union(*attended.values()) if attended else ():
+            carried |= {a for a in self.carried(number) - self.features if a in attended}
+        return sorted(self.largest(carried), key=lambda n: min(attended[n]))
+
+    def carried(self, number: int) -> frozenset[str]:
+        """The axes that a call carries from its inputs."""
+        call = self.calls[number]
+        axes = frozenset[str]().union(*(self.values[v].axes for v in call.inputs))
+        return axes - call.mixed
+
+    def heads(self, numbers: Iterable[int]) -> frozenset[str]:
+        """Features that calls which attend carry from their first operand, the queries."""
+        found: set[str] = set()
+        for number in numbers:
             call = self.calls[number]
-            axes = frozenset().union(*(self.values[v].axes for v in call.inputs))
-            carried |= {a for a in axes - call.mixed if a in attended}
+            if call.function in _ATTENDS and call.inputs:
+                found |= self.values[call.inputs[0]].axes & self.features - call.mixed
+        return frozenset(found)
+
+    def largest(self, axes: Iterable[str]) -> set[str]:
+        """Those of the axes that are not part of a merged one and attended over only with it."""
+        attended, found = self.attended(), set(axes)
         for name, parts in self.parts.items():
-            if name in carried:
-                carried -= {p for p in parts if attended.get(p, frozenset()) <= attended[name]}
-        return sorted(carried, key=lambda n: min(attended[n]))
+            if name in found:
+                found -= {p for p in parts if attended.get(p, frozenset()) <= attended[name]}
+        return found
 
 
-def traced(model: nn.Module, sample: Mapping[str, Any]) -> Trace:
+def traced(
+    model: nn.Module, sample: Mapping[str, Any], columns: Mapping[int, Column] | None = None
+) -> Trace:
     """Run ``model(**sample)`` on shapes only and record it.
+
+    ``columns`` are axes to follow from the outputs of linear layers, by number of call.
 
     Raises:
         PlanError: the model computes sizes from data, or the sample does not fit it.
     """
-    trace = Trace()
+    trace = Trace(columns=columns or {})
     run = Run("", 1, 0, {}, trace)
     handles = []
     for path, module in model.named_modules():

@@ -130,6 +130,24 @@ def _kept_dimension(
     return None
 
 
+def divided(shape: Sequence[int], view: Sequence[int]) -> list[tuple[int, range]]:
+    """Dimensions of a tensor that a view divides up, and the dimensions that they become."""
+    found = []
+    here = there = 0
+    while here < len(shape) and there < len(view):
+        first, last = here, there
+        left, right = shape[here], view[there]
+        here, there = here + 1, there + 1
+        while left != right and (here < len(shape) if left < right else there < len(view)):
+            if left < right:
+                left, here = left * shape[here], here + 1
+            else:
+                right, there = right * view[there], there + 1
+        if here - first == 1 and there - last > 1 and left == right:
+            found.append((first, range(last, there)))
+    return found
+
+
 def fused(shape: Sequence[int], axis: Axis, length: int) -> list[int]:
     """The shape that stores ``length`` indices of the axis, the dimensions of a span as one."""
     size = math.prod(shape[axis.dim : axis.dim + axis.span])

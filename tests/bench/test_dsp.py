@@ -14,7 +14,7 @@ pytest.importorskip("torch")
 import torch
 
 from bench.dsp import end_to_end, loss, volumes
-from bench.dsp.__main__ import main, parser, rates
+from bench.dsp.command import main, parser, rates
 from bench.dsp.end_to_end import PEERS, Row, quartiles, slowest, table, verdict
 from bench.dsp.stdit import FRAMES, POSITIONS, Block, One, Size, Stdit
 from bench.dsp.world import World, WorldError

@@ -1,8 +1,9 @@
-"""Tiny models with random weights in fp64, and what to call them with."""
+"""Tiny models with random weights, and what to call them with."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from importlib.util import find_spec
 from typing import Any
 
 import torch
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 from bench.models.axial import AxialTransformer
 from bench.models.evoformer import Evoformer
 from bench.models.stdit import Config, STDiT
+from perfkit import dsp
 
 
 def numbers(*shape: int, seed: int = 0) -> Tensor:
@@ -82,8 +84,39 @@ MODELS: Mapping[str, Callable[..., tuple[nn.Module, dict[str, Any]]]] = {
     "evoformer": evoformer,
 }
 
+NEEDS = {"latte": "diffusers", "timesformer": "transformers"}
 
-def built(name: str, *sizes: int) -> tuple[nn.Module, dict[str, Any]]:
+EXPLICIT: Mapping[str, Mapping[str, dsp.Mixes]] = {
+    "latte": {
+        "transformer_blocks.*": dsp.Mixes("S"),
+        "temporal_transformer_blocks.*": dsp.Mixes("T"),
+    },
+    "timesformer": {
+        "encoder.layer.*.temporal_attention": dsp.Mixes("T"),
+        "encoder.layer.*.attention": dsp.Mixes("S"),
+    },
+    "stdit": {"spatial.*": dsp.Mixes("S"), "temporal.*": dsp.Mixes("T")},
+    "axial": {
+        "blocks.[02].attention": dsp.Mixes("columns"),
+        "blocks.[13].attention": dsp.Mixes("rows"),
+    },
+    "evoformer": {
+        "blocks.*.rows": dsp.Mixes("residues"),
+        "blocks.*.columns": dsp.Mixes("sequences"),
+        "blocks.*.starting": dsp.Mixes("j"),
+        "blocks.*.ending": dsp.Mixes("i"),
+    },
+}
+
+
+def installed(name: str) -> bool:
+    """Whether the library that a model comes from is there."""
+    return name not in NEEDS or find_spec(NEEDS[name]) is not None
+
+
+def built(
+    name: str, *sizes: int, dtype: torch.dtype = torch.float64
+) -> tuple[nn.Module, dict[str, Any]]:
     """A model, the same on every rank, with weights that leave no part of it idle."""
     torch.manual_seed(0)
     model, inputs = MODELS[name](*sizes)
@@ -91,7 +124,11 @@ def built(name: str, *sizes: int) -> tuple[nn.Module, dict[str, Any]]:
     with torch.no_grad():
         for p in model.parameters():
             p.copy_(0.3 * torch.randn(p.shape, dtype=p.dtype, generator=generator))
-    return model.eval(), inputs
+    given = {
+        key: x.to(dtype) if isinstance(x, Tensor) and x.is_floating_point() else x
+        for key, x in inputs.items()
+    }
+    return model.to(dtype).eval(), given
 
 
 def tensors(x: Any) -> list[Tensor]:

@@ -1,0 +1,62 @@
+"""torch.compile traces a parallelized block without a graph break."""
+
+from __future__ import annotations
+
+import pytest
+
+pytest.importorskip("torch")
+
+import torch
+from torch import Tensor, nn
+from torch._dynamo.testing import CompileCounterWithBackend
+
+from bench.models.stdit import Block, Config
+from perfkit import dsp
+from tests.dist.launcher import launch
+from tests.dist.parallel_models import distance, numbers, outputs_and_gradients
+
+LENGTHS = [(5, 9), (8, 11), (17, 51)]
+
+
+class Pair(nn.Module):
+    """A spatial and a temporal ST-DiT block, with text cross-attention and rotary positions."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        config = Config(width=16, heads=2, text_width=6)
+        self.spatial, self.temporal = Block(config, False), Block(config, True)
+
+    def forward(self, x: Tensor, text: Tensor, time: Tensor) -> Tensor:
+        return self.temporal(self.spatial(x, text, time, None), text, time, None)
+
+
+def inputs(frames: int, positions: int) -> dict[str, Tensor]:
+    return {
+        "x": numbers(2, frames, positions, 16),
+        "text": numbers(2, 5, 16, seed=1),
+        "time": numbers(2, 6, 16, seed=2),
+    }
+
+
+def compiled() -> int:
+    """Compares with one process at several shapes; returns how often it was compiled."""
+    torch.manual_seed(0)
+    model = Pair().double()
+    wanted = [outputs_and_gradients(model, inputs(*lengths)) for lengths in LENGTHS]
+    dsp.parallelize(model, None, "auto", sample=inputs(*LENGTHS[0]))
+    counter = CompileCounterWithBackend("aot_eager")
+    fast = torch.compile(model, backend=counter, fullgraph=True)
+    for lengths, reference in zip(LENGTHS, wanted, strict=True):
+        outputs, found = outputs_and_gradients(fast, inputs(*lengths))
+        named = {name.removeprefix("_orig_mod."): g for name, g in found.items()}
+        assert distance((outputs, named), reference) < 1e-9, lengths
+    return counter.frame_count
+
+
+def test_a_block_compiles_whole_and_a_second_shape_recompiles_at_most_once() -> None:
+    assert max(launch(2, compiled, timeout=280, group_timeout=200)) <= 2
+
+
+@pytest.mark.slow
+def test_on_three_ranks() -> None:
+    assert max(launch(3, compiled, timeout=400, group_timeout=300)) <= 2
