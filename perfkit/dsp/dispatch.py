@@ -93,6 +93,7 @@ class Run:
         self.over = False
         self.strayed = False
         self.kept: dict[Key, Tensor] = {}
+        self.marks: dict[tuple[Any, ...], tuple[str, int, int, int]] = {}
         self.calls: dict[str, int] = {}
         self.values = 0
 
@@ -111,7 +112,8 @@ class Run:
     # -- checkpointing -----------------------------------------------------------------------
     #
     # What a checkpointed block received from other ranks is kept when it first runs, for its
-    # recomputation in the backward pass not to send it again.
+    # recomputation in the backward pass not to send it again. Recomputation starts with a call
+    # whose inputs are values of the first run: by those the call, and so its place, is known.
 
     def key(self) -> Key:
         """Which conversion this is: the place in the model, and which one of that call."""
@@ -121,8 +123,7 @@ class Run:
 
     def keep(self, key: Key, local: Tensor) -> None:
         """Keep what a conversion gave, where a checkpoint will run it again."""
-        once = self.frames[-1][3] == 1 and self.frames[-1][0]
-        if once and not self.over and _will_run_again():
+        if not self.over and _will_run_again():
             self.kept[key] = local
 
     def recall(self, key: Key) -> Tensor | None:
@@ -143,6 +144,19 @@ class Run:
         """The label of a change of layout in the counters."""
         module = self.frames[-1][0]
         return f"{module}: {change}" if module else change
+
+    def _resume(self, call: Call) -> None:
+        """Note the place of a call that will run again, or find it when it does."""
+        if not self.over and not _will_run_again():
+            return
+        frame = self.frames[-1]
+        mark = (call.name, *[x.value for x in call.tensors if isinstance(x, Sharded)])
+        if not self.over:
+            self.marks.setdefault(mark, (frame[0], frame[1], frame[2], frame[3]))
+            return
+        found = self.marks.get(mark)
+        if found is not None and (len(self.frames) == 1 or found[0] == frame[0]):
+            frame[:4] = found
 
     def _site(self, function: str) -> Site:
         frame = self.frames[-1]
@@ -179,6 +193,7 @@ class Run:
             if not isinstance(args[0], Sharded):
                 return func(*args, **kwargs)
         call = Call(name, args, kwargs, _is_tensor, _places)
+        self._resume(call)
         site = self._site(name)
         rule = fx_access.rule_of(name) or fx_views.rule_of(name)
         reading = rule(call) if rule is not None and kwargs.get("out") is None else None

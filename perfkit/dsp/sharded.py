@@ -25,10 +25,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
+from torch.utils import _pytree as pytree
 
 from perfkit.comm.shards import shard_interval, shard_length
 from perfkit.dsp.primitives import Gradient, gather, switch
@@ -42,12 +44,23 @@ if TYPE_CHECKING:
 Places = dict[str, Axis]
 
 
+@dataclass(init=False, eq=False, repr=False)
 class Sharded:
     """A tensor of a parallel region: global ``shape``, the places of its axes, a local part.
 
     ``held`` names the axis of which ``local`` has this rank's part (balanced, maybe empty), None
     where it is whole. ``local`` stores the dimensions that a held axis spans as one.
+
+    Wrappers of modules look for tensors in arguments and results, to hang hooks on them (FSDP): in
+    dataclasses from torch 2.13 on, in pytrees before.
     """
+
+    local: Tensor
+    shape: torch.Size
+    places: Places
+    held: str | None
+    run: Run
+    value: int
 
     def __init__(
         self,
@@ -183,6 +196,12 @@ def _operator(name: str) -> Callable[..., Any]:
 
     return forward
 
+
+pytree.register_pytree_node(
+    Sharded,
+    lambda x: ([x.local], (x.shape, x.places, x.held, x.run, x.value)),
+    lambda locals_, context: Sharded(next(iter(locals_)), *context),
+)
 
 for _name in names("""
     __add__ __radd__ __iadd__ __sub__ __rsub__ __isub__ __mul__ __rmul__ __imul__

@@ -50,7 +50,7 @@ def beside_ddp() -> None:
 
 
 def test_ddp_over_the_flattened_mesh_averages_over_replicas() -> None:
-    launch(4, beside_ddp, timeout=120)
+    launch(4, beside_ddp, timeout=300)
 
 
 def beside_fsdp() -> None:
@@ -65,7 +65,7 @@ def beside_fsdp() -> None:
 
 
 def test_fsdp_over_the_flattened_mesh_averages_over_replicas() -> None:
-    launch(4, beside_fsdp, timeout=120)
+    launch(4, beside_fsdp, timeout=300)
 
 
 class Dropping(nn.Module):
@@ -112,5 +112,5 @@ def dropout_on_parts() -> tuple[list[float], list[float]]:
 
 
 def test_dropout_is_independent_on_shards_equal_where_replicated_and_reproducible() -> None:
-    first, second = launch(2, dropout_on_parts, timeout=120)
+    first, second = launch(2, dropout_on_parts, timeout=300)
     assert first == second

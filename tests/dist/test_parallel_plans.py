@@ -67,7 +67,7 @@ def single_axis() -> dict[str, tuple[int, int]]:
 
 
 def test_a_single_axis_is_exchanged_for_heads_by_auto() -> None:
-    every = launch(2, single_axis, timeout=120)
+    every = launch(2, single_axis, timeout=300)
     for rank, sent in enumerate(every):
         assert sent["auto"] == sent["ulysses"] > 0
         assert sent["ring"] == sent["megatron"] == 0
@@ -99,7 +99,7 @@ def refused() -> None:
 
 
 def test_models_that_a_plan_does_not_fit() -> None:
-    launch(1, refused, timeout=120)
+    launch(1, refused, timeout=300)
 
 
 def uneven_heads() -> None:
@@ -118,4 +118,4 @@ def uneven_heads() -> None:
 
 
 def test_heads_that_do_not_divide_by_the_ranks() -> None:
-    launch(2, uneven_heads, timeout=120)
+    launch(2, uneven_heads, timeout=300)
