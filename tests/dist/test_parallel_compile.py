@@ -53,6 +53,7 @@ def compiled() -> int:
     return counter.frame_count
 
 
+@pytest.mark.slow
 def test_a_block_compiles_whole_and_a_second_shape_recompiles_at_most_once() -> None:
     assert max(launch(2, compiled, timeout=280, group_timeout=300)) <= 2
 
