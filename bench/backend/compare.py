@@ -5,12 +5,12 @@ from __future__ import annotations
 import statistics
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
-from bench.backend.programs import Program
+from bench.backend.programs import Prepared
 from perfkit.backend.compile import compile_graph, parse_options
 from perfkit.backend.report import Report
 from perfkit.runtime.measure import interleaved, ratio_interval, time_python
@@ -54,25 +54,33 @@ class Row:
 Step = Callable[[], list[Tensor]]
 
 
-def forward(function: Callable[..., Any], arguments: tuple[Any, ...]) -> Step:
-    def step() -> list[Tensor]:
-        with torch.no_grad():
-            return _tensors(function(*arguments))
+class Subject(Protocol):
+    """A micro program or a model."""
 
-    return step
+    def prepare(self, generator: torch.Generator, tiny: bool) -> Prepared: ...
 
 
-def training(
-    function: Callable[..., Any], arguments: tuple[Any, ...], parameters: list[Tensor]
+def _step(
+    function: Callable[..., Any],
+    direction: str,
+    arguments: tuple[Tensor, ...],
+    leaves: list[Tensor],
+    names: tuple[str, ...],
 ) -> Step:
-    """Forward and backward through the mean of the squares; the gradients are the result."""
+    """One run; training goes back from the mean of the squares, and gives the gradients."""
+    named = {"names": names} if names else {}
 
-    def step() -> list[Tensor]:
-        outputs = [t for t in _tensors(function(*arguments)) if t.is_floating_point()]
+    def forward() -> list[Tensor]:
+        with torch.no_grad():
+            return _tensors(function(*arguments, **named))
+
+    def training() -> list[Tensor]:
+        outputs = [t for t in _tensors(function(*arguments, **named)) if t.is_floating_point()]
         loss = torch.stack([(t * t).mean() for t in outputs]).sum()
-        return list(torch.autograd.grad(loss, parameters))
+        found = torch.autograd.grad(loss, leaves, allow_unused=True)
+        return [g for g in found if g is not None]
 
-    return step
+    return forward if direction == "forward" else training
 
 
 def _tensors(value: Any) -> list[Tensor]:
@@ -93,7 +101,7 @@ def error(found: list[Tensor], exact: list[Tensor]) -> float:
 
 def run(
     name: str,
-    subject: Program,
+    subject: Subject,
     direction: str,
     mode: str | None,
     options: Mapping[str, Any] | None,
@@ -108,16 +116,20 @@ def run(
         return compile_graph(graph, inputs, chosen, report)
 
     torch.compiler.reset()
-    arguments = subject.arguments(torch.Generator().manual_seed(0), tiny)
-    function = subject.run
+    made = subject.prepare(torch.Generator().manual_seed(0), tiny)
+    forms = {
+        "eager": made.run,
+        "inductor": torch.compile(made.run),
+        "perfkit": torch.compile(made.run, backend=backend),
+    }
     ways = {
-        "eager": _step(function, direction, arguments),
-        "inductor": _step(torch.compile(function), direction, arguments),
-        "perfkit": _step(torch.compile(function, backend=backend), direction, arguments),
+        way: _step(form, direction, made.arguments, made.leaves, made.names)
+        for way, form in forms.items()
     }
     results = {way: step() for way, step in ways.items()}
-    wide = tuple(a.double() if a.is_floating_point() else a for a in arguments)
-    truth = _step(function, direction, wide)()
+    truth = _step(
+        made.exact, direction, made.exact_arguments, made.exact_leaves, made.names
+    )()
     kept = sum(r.kept for g in report.graphs for r in g.regions)
     row = Row(
         name, direction, kept, error(results["eager"], truth), error(results["perfkit"], truth)
@@ -135,11 +147,4 @@ def run(
     return timed, report
 
 
-def _step(function: Callable[..., Any], direction: str, arguments: tuple[Any, ...]) -> Step:
-    if direction == "forward":
-        return forward(function, arguments)
-    leaves = [a.detach().requires_grad_() for a in arguments]
-    return training(function, tuple(leaves), leaves)
-
-
-__all__ = ["DIRECTIONS", "WAYS", "Row", "error", "forward", "run", "training"]
+__all__ = ["DIRECTIONS", "WAYS", "Row", "error", "run"]

@@ -12,12 +12,33 @@ from torch.nn import functional as F
 
 
 @dataclass(frozen=True)
+class Prepared:
+    """Something to run: a function, its arguments, what its gradients are taken for; the same in
+    float64; and the names of the arguments where they are passed by name."""
+
+    run: Callable[..., Any]
+    arguments: tuple[Tensor, ...]
+    leaves: list[Tensor]
+    exact: Callable[..., Any]
+    exact_arguments: tuple[Tensor, ...]
+    exact_leaves: list[Tensor]
+    names: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class Program:
     """A function with example arguments; ``trains`` when a backward pass makes sense."""
 
     run: Callable[..., Any]
     arguments: Callable[[torch.Generator, bool], tuple[Tensor, ...]]
     trains: bool = True
+
+    def prepare(self, generator: torch.Generator, tiny: bool) -> Prepared:
+        """The function for float32 and, with the same numbers, float64."""
+        plain = self.arguments(generator, tiny)
+        narrow = [t.requires_grad_() for t in plain]
+        wide = [t.detach().double().requires_grad_() for t in plain]
+        return Prepared(self.run, tuple(narrow), narrow, self.run, tuple(wide), wide)
 
 
 def _randn(*shape: int) -> Callable[[torch.Generator], Tensor]:
@@ -145,4 +166,4 @@ PROGRAMS: Mapping[str, Program] = {
     ),
 }  # fmt: skip
 
-__all__ = ["PROGRAMS", "Program"]
+__all__ = ["PROGRAMS", "Prepared", "Program"]

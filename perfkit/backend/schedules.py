@@ -11,7 +11,7 @@ from perfkit.errors import BudgetExceeded, ScheduleError
 from perfkit.ir.tree import Loop, Node, Sequence, loops
 from perfkit.runtime.machine import Machine
 from perfkit.schedule import script, seeds
-from perfkit.schedule.locality import is_long, lanes
+from perfkit.schedule.locality import Locality, is_long, lanes
 from perfkit.schedule.seeds import Seed
 from perfkit.schedule.state import State
 from perfkit.schedule.steps import Steps
@@ -35,8 +35,14 @@ def marked(state: State, analysis: Analysis, machine: Machine) -> Seed:
         # Starting threads costs more than a short loop of single statements.
         if loops(loop.body) or is_long(steps.dependences.polyhedra, loop, LONG):
             steps.attempt(Parallelize(loop.name))
+    locality = Locality.of(steps.state.scop, steps.tree)
     for loop in loops(steps.tree):
-        if loops(loop.body) or loop.mark("vector") or loop.mark("parallel"):
+        inside = loops(loop.body)
+        if any(x.mark("vector") for x in (loop, *inside)) or loop.mark("parallel"):
+            continue
+        # Around one loop that sums: results in registers, several at a time.
+        product = len(inside) == 1 and inside[0] is loop.body and locality.suits_lanes(loop.name)
+        if inside and not (product and _gathers(locality, inside[0].name)):
             continue
         width = lanes(steps.state.scop, loop, simd_bytes)
         for parts in (ACCUMULATORS, ACCUMULATORS // 2, 1):
@@ -45,6 +51,12 @@ def marked(state: State, analysis: Analysis, machine: Machine) -> Seed:
             if steps.attempt(Vectorize(loop.name, parts * width)):
                 break
     return Seed(REGION, steps.done, steps.state)
+
+
+def _gathers(locality: Locality, loop: str) -> bool:
+    """Whether the loop walks some array in steps of more than an element."""
+    walks = locality.by_loop.get(loop, ())
+    return any(not (w.is_unit or w.is_invariant) for w in walks)
 
 
 def _outermost(tree: Node) -> Iterator[Loop]:

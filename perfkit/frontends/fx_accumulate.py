@@ -15,9 +15,21 @@ from perfkit.frontends.fx_graph import Node, Shape, Tensor
 from perfkit.frontends.fx_index import Index, Lazy, dimension, selected, sliced
 from perfkit.frontends.fx_pointwise import Unsuited, convert
 from perfkit.frontends.fx_stages import Axis, Part, Stage, Write
-from perfkit.frontends.fx_storage import Storage, element
+from perfkit.frontends.fx_storage import Storage, element, fastest
 from perfkit.ir.affine import Affine
-from perfkit.ir.expr import FLOATS, INTEGERS, Binary, BinaryOp, Cast, Const, Expr, Load, walk
+from perfkit.ir.expr import (
+    FLOATS,
+    INTEGERS,
+    Binary,
+    BinaryOp,
+    Call,
+    Cast,
+    Const,
+    Expr,
+    Load,
+    Select,
+    walk,
+)
 
 CHUNK = 512
 """Elements of a sum that are added up before they join the total."""
@@ -46,7 +58,11 @@ def reduce(
     gone = sorted(set(dims))
     if any(n.is_constant and n.const == 0 for n in x.shape):
         raise Unsuited("a reduction of nothing")
-    result = _reduced(storage, Lazy(x.shape, dtype, lambda i: convert(x.at(i), dtype)), gone, op)
+    source = Lazy(x.shape, dtype, lambda i: convert(x.at(i), dtype), x.computed)
+    if any(isinstance(e, Call | Select) for e in walk(source.at(variables(storage.axes(x.shape))))):
+        # Functions run in lanes over a row of their own, and so does the sum after them.
+        source = storage.stored(source)
+    result = _reduced(storage, source, gone, op)
     if not keep:
         return result
     shape = tuple(Affine.constant(1) if d in gone else n for d, n in enumerate(x.shape))
@@ -60,12 +76,12 @@ def _reduced(storage: Storage, x: Lazy, gone: list[int], op: BinaryOp) -> Lazy:
         # The leading dimension first stays, so that it can share loops with what computes x.
         return _reduced(storage, _reduced(storage, x, gone[1:], op), [0], op)
     axes = storage.axes(x.shape)
-    inner = _fastest(x.at(variables(axes)), axes)
+    inner = fastest(x.at(variables(axes)), axes)
     if kept and inner in kept and _at_least(first, 4 * ROWS) and first.is_constant:
-        return _in_pieces(storage, x, gone, op, gone[0], ROWS)
+        return _in_pieces(storage, x, gone, op, ROWS, column=True)
     long = x.shape[gone[-1]]
     if op == "add" and inner not in kept and long.is_constant and long.const >= 4 * CHUNK:
-        return _in_pieces(storage, x, gone, op, gone[-1], CHUNK)
+        return _in_pieces(storage, x, gone, op, CHUNK, column=False)
     return _simple(storage, x, gone, op, inner)
 
 
@@ -92,9 +108,14 @@ def _simple(storage: Storage, x: Lazy, gone: list[int], op: BinaryOp, inner: int
 
 
 def _in_pieces(
-    storage: Storage, x: Lazy, gone: list[int], op: BinaryOp, cut: int, size: int
+    storage: Storage, x: Lazy, gone: list[int], op: BinaryOp, size: int, column: bool
 ) -> Lazy:
-    """Pieces of ``size`` along dimension ``cut`` first, then those together."""
+    """Pieces of ``size`` first, then those together.
+
+    They are cut along the first dimension that goes where what stays is contiguous (``column``),
+    else along the last one.
+    """
+    cut = gone[0] if column else gone[-1]
     extent = x.shape[cut].const
     count = -(-extent // size)
     kept = [d for d in range(x.rank) if d not in gone]
@@ -104,7 +125,6 @@ def _in_pieces(
     axes[cut] = Axis(axes[cut].name, begin, (begin + (size - 1), Affine.constant(extent - 1)))
     outer = [axes[d] for d in kept]
     shape = tuple(x.shape[d] for d in kept)
-    column = cut == gone[0] and bool(kept)
     lead = [piece, *outer] if column else [*outer, piece]
     name, tensor = storage.dense(
         (Affine.constant(count), *shape) if column else (*shape, Affine.constant(count)), x.dtype
@@ -122,8 +142,9 @@ def _in_pieces(
         shared = tuple(a.name for a in outer)
     storage.add(Stage((start, Part(tuple(order), (update,))), shared, f"{op}, pieces"))
     parts = Lazy(tensor.shape, x.dtype, lambda i: Load(x.dtype, element(name, tensor, i)))
-    along = 0 if column else len(kept)
-    return _simple(storage, parts, [along], op, along - 1 if not column else len(kept))
+    if column:
+        return _simple(storage, parts, [0], op, len(kept))
+    return _simple(storage, parts, [len(kept)], op, None)
 
 
 def neutral(op: str, dtype: str) -> int | float:
@@ -132,17 +153,6 @@ def neutral(op: str, dtype: str) -> int | float:
     if dtype in FLOATS:
         return -inf if op == "max" else inf
     raise Unsuited(f"{op} of {dtype}")
-
-
-def _fastest(expr: Expr, axes: Sequence[Axis]) -> int | None:
-    """The axis along which most operands lie one element after the other."""
-    votes = [0] * len(axes)
-    for load in (e for e in walk(expr) if isinstance(e, Load)):
-        last = load.access.indices[-1]
-        for d, axis in enumerate(axes):
-            votes[d] += last.coefficient(axis.name) in (1, -1)
-    best = max(range(len(axes)), key=lambda d: (votes[d], d), default=None)
-    return best if best is not None and votes[best] else None
 
 
 # -- operators --------------------------------------------------------------------------------
@@ -336,9 +346,7 @@ def product(storage: Storage, a: Lazy, b: Lazy, added: Lazy | None, scale: float
     begin = Const(dtype, 0.0) if added is None else convert(added.at(variables(axes)), dtype)
     start = Part(tuple(axes), (Write(target, begin),))
     update = Write(target, Binary(dtype, "add", Load(dtype, target), term))
-    order = [*axes[:-1], inner, axes[-1]]
-    if _fastest(right, [inner, axes[-1]]) == 0:
-        order = [*axes, inner]
+    order = [*axes, inner]
     shared = tuple(x.name for x in (axes[:-2] if len(axes) > 2 else axes[:1]))
     storage.add(Stage((start, Part(tuple(order), (update,))), shared, "product"))
     return Lazy(shape, dtype, lambda i: Load(dtype, element(name, tensor, i)))

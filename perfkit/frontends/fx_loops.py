@@ -66,7 +66,7 @@ class Lowering(Storage):
                 raise UnsupportedError(Location("<graph>"), name, f"is {tensor.dtype}")
             self.values[name] = self.array(name, tensor, local=False)
         for node in self.graph.nodes:
-            self.uses.update(_references((node.args, dict(node.kwargs))))
+            self.uses.update(set(_references((node.args, dict(node.kwargs)))))
         self.uses.update(self.graph.outputs)
 
     # -- nodes -----------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ from perfkit.frontends.fx_graph import Shape, Tensor
 from perfkit.frontends.fx_index import Index, Lazy
 from perfkit.frontends.fx_stages import Axis, Part, Stage, Write
 from perfkit.ir.affine import Affine
-from perfkit.ir.expr import Access, Expr, Load
+from perfkit.ir.expr import Access, Expr, Load, walk
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,8 +56,14 @@ class Storage:
         return name, tensor
 
     def stored(self, value: Lazy) -> Lazy:
-        """The same value, in a local array."""
-        return self.store(value, self.fresh("t"), Tensor.dense(value.dtype, value.shape), True)
+        """The same value, in a local array whose elements lie as most of its operands' do."""
+        axes = self.axes(value.shape)
+        inner = fastest(value.at(tuple(Affine.variable(a.name) for a in axes)), axes)
+        tensor = Tensor.dense(value.dtype, value.shape)
+        if inner in tensor.order:
+            order = (*(d for d in tensor.order if d != inner), inner)
+            tensor = Tensor.dense(value.dtype, value.shape, order)
+        return self.store(value, self.fresh("t"), tensor, True)
 
     def store(self, value: Lazy, name: str, tensor: Tensor, local: bool) -> Lazy:
         """Compute every element into a new array of that layout."""
@@ -93,4 +99,15 @@ def element(name: str, tensor: Tensor, index: Index) -> Access:
     return Access(name, where or (Affine.constant(0),))
 
 
-__all__ = ["Storage", "Stored", "element"]
+def fastest(expr: Expr, axes: Sequence[Axis]) -> int | None:
+    """The axis along which most operands lie one element after the other."""
+    votes = [0] * len(axes)
+    for load in (e for e in walk(expr) if isinstance(e, Load)):
+        last = load.access.indices[-1]
+        for d, axis in enumerate(axes):
+            votes[d] += last.coefficient(axis.name) in (1, -1)
+    best = max(range(len(axes)), key=lambda d: (votes[d], d), default=None)
+    return best if best is not None and votes[best] else None
+
+
+__all__ = ["Storage", "Stored", "element", "fastest"]
