@@ -24,10 +24,10 @@ from perfkit.backend.records import Records
 from perfkit.backend.report import RegionReport
 from perfkit.backend.schedules import REGION
 from perfkit.errors import CheckFailed, PerfkitError
-from perfkit.frontends import fx_graph
+from perfkit.frontends import fx_graph, fx_loops
 from perfkit.frontends.fx_graph import Graph
 
-MARGIN = 1.3
+MARGIN = 1.5
 """How many times faster a region must be predicted to be, without measuring."""
 
 SAVED = 2e-5
@@ -101,8 +101,11 @@ def _decide(
         return RegionReport(kind, operators, kept, reason, schedule, ours, theirs, *measured)
 
     promising = theirs > MARGIN * ours and theirs - ours > SAVED
-    if not options.keep and measure is None and not promising:
-        return Decision(report(False, "not clearly faster by prediction"))
+    if not options.keep and measure is None:
+        if not promising:
+            return Decision(report(False, "not clearly faster by prediction"))
+        if kind == "stencil" and not fx_loops.tiled(graph):
+            return Decision(report(False, "too few steps, or too small, for overlapped tiles"))
     packed = spec.pack()
     made = program.load(packed)
     sizes = [graph.hints[s] for s in graph.sizes]

@@ -11,7 +11,7 @@ from math import prod
 
 from perfkit.frontends import fx_accumulate, fx_pointwise
 from perfkit.frontends.fx_graph import Graph, Node, Tensor, hinted
-from perfkit.ir.expr import ITEMSIZE
+from perfkit.ir.expr import FLOATS, ITEMSIZE
 from perfkit.runtime.machine import Machine
 
 CALL = 3e-5
@@ -26,23 +26,38 @@ STREAM = 9e9
 CACHED = 3e10
 """The same for arrays that stay in the last cache."""
 
-SCAN = 4e-9
+SCAN = 2e-9
 """Seconds per element of aten's scans."""
 
-OUR_SCAN = 1.3e-9
+OUR_SCAN = 1.5e-9
 """Seconds per element of ours: the latency of an addition."""
 
-BATCH = 2.5e-7
+BATCH = 6.5e-7
 """Seconds per matrix of aten's batched product of small ones."""
 
-FLOP = 1.5e-10
+FLOP = 4e-11
 """Seconds per operation of a small product in our loops."""
 
 SPECIAL = 1.2e-9
 """Seconds per element of exp and the like, in lanes."""
 
-SIMPLE = 1.2e-10
+OUR_SPECIAL = 1.8e-9
+"""The same with the C library's functions."""
+
+ACROSS = 3.0
+"""How much dearer a product is whose right operand is transposed: its sums run across lanes."""
+
+SIMPLE = 6e-11
 """Seconds per element of an addition, in lanes."""
+
+FRESH = 2.5e-10
+"""Seconds per byte of a large result, whose pages are new every time."""
+
+LARGE = 1 << 20
+"""Bytes from which the allocator takes new pages."""
+
+COUNTED = 3e-9
+"""Seconds per element to turn 64-bit integers into floats, which has no lanes before AVX-512."""
 
 CLEAR = 1.02
 """A measured gain below this factor is noise."""
@@ -70,7 +85,8 @@ def region_seconds(graph: Graph, threads: int) -> float:
     moved = sum(_bytes(t, graph) for _, t in graph.inputs)
     moved += sum(_bytes(graph.tensor(n), graph) for n in graph.outputs)
     work = sum(_work(n, graph, ours=True) for n in graph.nodes)
-    return CALL + max(moved / _rate(moved), work) / threads + 0.3 * work / threads
+    fresh = sum(_fresh(graph.tensor(n), graph) for n in graph.outputs)
+    return CALL + fresh + (max(moved / _rate(moved), work) + 0.3 * work) / threads
 
 
 def inductor_seconds(graph: Graph, threads: int) -> float:
@@ -88,7 +104,13 @@ def inductor_seconds(graph: Graph, threads: int) -> float:
         chain = _chain(node, graph, frozenset(stored))
         work = sum(_work(n, graph, ours=False) for n in chain)
         seconds += THEIR_CALL + max(moved / _rate(moved), work) / threads
+        seconds += _fresh(_result(node), graph)
     return seconds
+
+
+def _fresh(tensor: Tensor, graph: Graph) -> float:
+    size = _bytes(tensor, graph)
+    return size * FRESH if size >= LARGE else 0.0
 
 
 def _rate(moved: float) -> float:
@@ -108,11 +130,15 @@ def _work(node: Node, graph: Graph, ours: bool) -> float:
         inner = hinted(left.shape[-1], graph.hints)
         flops = 2.0 * count * inner
         if ours:
-            return flops * FLOP
+            right = _operand(node, -1, graph)
+            across = bool(right.order) and right.order[-1] != len(right.shape) - 1
+            return flops * FLOP * (ACROSS if across else 1.0)
         batches = prod(hinted(n, graph.hints) for n in result.shape[:-2])
-        return flops * FLOP / 4 + batches * BATCH
+        return flops * FLOP / 2 + batches * BATCH
     if base in _SPECIAL:
-        return count * SPECIAL
+        return count * (OUR_SPECIAL if ours else SPECIAL)
+    if ours and result.dtype in FLOATS and _counts(node, graph):
+        return count * COUNTED
     if base in fx_accumulate.HANDLERS:
         return elements(_operand(node, 0, graph), graph) * SIMPLE
     return count * SIMPLE if base in fx_pointwise.RULES else 0.0
@@ -125,6 +151,13 @@ def _operand(node: Node, k: int, graph: Graph) -> Tensor:
     if wanted in inputs:
         return inputs[wanted]
     return _result(next(n for n in graph.nodes if n.name == wanted))
+
+
+def _counts(node: Node, graph: Graph) -> bool:
+    """Whether an operand is a 64-bit integer."""
+    return any(
+        _operand(node, k, graph).dtype == "int64" for k in range(len(_names(node.args)))
+    )
 
 
 def _names(value: object) -> list[str]:

@@ -59,14 +59,18 @@ def reduce(
     if any(n.is_constant and n.const == 0 for n in x.shape):
         raise Unsuited("a reduction of nothing")
     source = Lazy(x.shape, dtype, lambda i: convert(x.at(i), dtype), x.computed)
-    if any(isinstance(e, Call | Select) for e in walk(source.at(variables(storage.axes(x.shape))))):
-        # Functions run in lanes over a row of their own, and so does the sum after them.
-        source = storage.stored(source)
-    result = _reduced(storage, source, gone, op)
+    result = _reduced(storage, _apart(storage, source), gone, op)
     if not keep:
         return result
     shape = tuple(Affine.constant(1) if d in gone else n for d, n in enumerate(x.shape))
     return result.moved(shape, lambda i: tuple(v for d, v in enumerate(i) if d not in gone))
+
+
+def _apart(storage: Storage, x: Lazy) -> Lazy:
+    """A value with functions in it, stored: they run in lanes over a row, and so does what follows
+    them, which both could not do in one loop."""
+    value = x.at(variables(storage.axes(x.shape)))
+    return storage.stored(x) if any(isinstance(e, Call | Select) for e in walk(value)) else x
 
 
 def _reduced(storage: Storage, x: Lazy, gone: list[int], op: BinaryOp) -> Lazy:
@@ -295,6 +299,7 @@ def _scan(op: BinaryOp) -> Handler:
 def scan(storage: Storage, x: Lazy, d: int, op: BinaryOp, dtype: str) -> Lazy:
     """``y[.., i, ..] = x[.., 0, ..] op ... op x[.., i, ..]`` along dimension ``d``."""
     wide = "float64" if dtype in FLOATS else dtype
+    x = _apart(storage, x)
     axes = storage.axes(x.shape)
     before, after = axes[:d], axes[d + 1 :]
     strips: list[Axis] = []

@@ -43,13 +43,23 @@ def lower(graph: Graph, name: str = "region") -> tuple[Scop, Signature]:
     Raises:
         UnsupportedError: an operator or a form of it is not affine, or not known here.
     """
+    return _lowered(graph).scop(name)
+
+
+def tiled(graph: Graph) -> bool:
+    """Whether the region is a chain of stencil steps that runs as overlapped tiles."""
+    lowering = _lowered(graph)
+    return tiles(lowering.stages, lowering.arrays, Location("<graph>")) is not None
+
+
+def _lowered(graph: Graph) -> Lowering:
     lowering = Lowering(graph=graph)
     for node in graph.nodes:
         try:
             lowering.node(node)
         except Unsuited as error:
             raise UnsupportedError(Location("<graph>"), node.op, str(error)) from None
-    return lowering.scop(name)
+    return lowering
 
 
 @dataclass
@@ -220,4 +230,4 @@ def _repeats(small: tuple[Affine, ...], large: tuple[Affine, ...]) -> bool:
     )
 
 
-__all__ = ["lower", "signature"]
+__all__ = ["lower", "signature", "tiled"]

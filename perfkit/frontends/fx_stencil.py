@@ -30,7 +30,7 @@ from perfkit.ir.expr import Access, Expr, loads, map_accesses, substitute
 TILES = {1: (8192,), 2: (64, 256), 3: (16, 32, 128)}
 """Tile sizes by the number of dimensions."""
 
-STEPS = 3
+STEPS = 4
 """Chains shorter than this gain little."""
 
 ELEMENTS = 1 << 16
