@@ -33,6 +33,9 @@ from perfkit.search.store import Store
 ROUND = 8
 """Schedules that are compiled and measured together."""
 
+LONGEST_SEARCH = 3.0
+"""Seconds of searching between two rounds."""
+
 LONGEST_TEXT = 400_000
 """Characters of C of one schedule."""
 
@@ -81,7 +84,7 @@ class Tuner:
         """
         deadline = time.monotonic() + seconds
         self._begin()
-        plan = Plan(32, 8, 4000, min(seconds / 4, 20.0))
+        plan = Plan(32, 8, 4000, min(seconds / 4, LONGEST_SEARCH))
         self.pool = {r.seed.script: r for r in candidates(self.problem, "beam", plan)}
         for script, (status, taken) in self.known.items():
             if script in self.pool:
@@ -140,7 +143,7 @@ class Tuner:
             return False
         self.expanded |= {s.script for s in fresh}
         before = len(self.pool)
-        short = replace(plan, candidates=200, seconds=min(plan.seconds, 5.0))
+        short = replace(plan, candidates=200)
         for one in candidates(self.problem, "beam", short, fresh):
             self.pool.setdefault(one.seed.script, one)
         return len(self.pool) > before
