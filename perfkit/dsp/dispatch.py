@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
+from perfkit.comm.group import GroupLike
 from perfkit.comm.shards import shard_length
 from perfkit.dsp import randomness
 from perfkit.dsp.peers.ring import ring_attention
@@ -76,7 +77,7 @@ class Run:
 
     def __init__(
         self,
-        group: str,
+        group: GroupLike,
         ranks: int,
         rank: int,
         sites: Mapping[SiteKey, Site],

@@ -70,6 +70,7 @@ class Parallel:
     ) -> None:
         process_group = process_group_of(group)
         self.group, self.ranks, self.rank = group, process_group.size(), process_group.rank()
+        self.process_group = process_group
         self.request, self.gradients = request, gradients
         self.enabled, self.stale = True, False
         self.clock: Clock | None = None
@@ -143,12 +144,14 @@ class Parallel:
         if not self.enabled or len(args) > len(self.names):
             return None
         given = {**dict(zip(self.names, args, strict=False)), **kwargs}
+        group: GroupLike = self.group
         if torch.compiler.is_compiling():
+            group = self.process_group  # Dynamo knows groups, but not how to find them by name
             torch._C._push_on_torch_function_stack(_SEQUENCES)
         else:
             self._keep_up(model, given)
         run = Run(
-            self.group,
+            group,
             self.ranks,
             self.rank,
             self.decision.sites,

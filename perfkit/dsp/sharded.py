@@ -323,7 +323,7 @@ def _switched(x: Sharded, source: Axis, target: Axis, stage: str) -> Tensor | No
         beside = [a for a in (source, target) if a.extent != x.shape[a.dim]]
         if beside:
             return None
-        first, second = sorted((source, target))
+        first, second = (source, target) if source.dim < target.dim else (target, source)
         lengths = {first.dim: first.length, second.dim: second.length}
         lengths[source.dim] = here
         shape = list(x.local.shape)
