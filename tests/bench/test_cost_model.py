@@ -59,9 +59,9 @@ def test_the_table_has_every_metric_of_every_model() -> None:
 
 def test_measured_schedules_of_a_kernel_become_examples(tmp_path: Path) -> None:
     settings = replace(config.current(), search_seconds=0.2, threads=1)
-    assert cost_model_polybench.prepare(tmp_path, "gesummv", "TINY", 6, settings) >= 3
+    assert cost_model_polybench.prepare(tmp_path, "gesummv", "SMALL", 6, settings) >= 3
     with Runner() as runner:
-        assert cost_model_polybench.measure(tmp_path / "gesummv-TINY.json", runner) >= 3
+        assert cost_model_polybench.measure(tmp_path / "gesummv-SMALL.json", runner) >= 2
     (found,) = cost_model_polybench.groups(tmp_path, Device.of(Machine.detect(), 1))
     assert found.split == "polybench" and found.original == 0
     assert found.analytic is not None

@@ -13,7 +13,7 @@ from perfkit.analysis.fronts import Front
 from perfkit.errors import IllegalSchedule
 from perfkit.ir.affine import Affine
 from perfkit.schedule import legality
-from perfkit.schedule.loops import Reverse
+from perfkit.schedule.loops import Interchange
 
 
 def _drop_anti() -> Any:
@@ -55,10 +55,10 @@ def _jam_outer() -> Any:
 
 
 def _too_strict() -> Any:
-    def refuse(self: Reverse, state: Any, analysis: Any = None) -> Any:
+    def refuse(self: Interchange, state: Any, analysis: Any = None) -> Any:
         raise IllegalSchedule(str(self), "nothing at all")
 
-    return patch.object(Reverse, "apply", refuse)
+    return patch.object(Interchange, "apply", refuse)
 
 
 PLANTS: dict[str, Callable[[], Any]] = {
