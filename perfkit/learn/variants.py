@@ -22,6 +22,7 @@ from perfkit.schedule.random import propose, random_script
 from perfkit.schedule.shape import Sizes, mark
 from perfkit.schedule.state import State, Transform
 from perfkit.schedule.steps import Steps
+from perfkit.schedule.transforms import Wavefront
 from perfkit.search.space import MOST_COPIES, copies
 
 SHARES = {"seed": 0.25, "random": 0.35, "neighbour": 0.40}
@@ -150,7 +151,12 @@ class Variants:
 
     def _resized(self, steps: Sequence[Transform]) -> Sequence[Transform]:
         """The script with another number in one of its tiles, lanes or copies."""
-        places = [k for k, s in enumerate(steps) if _RESIZED.match(str(s))]
+        # Wavefronts of tiles of other ratios may take isl minutes.
+        fixed = any(isinstance(s, Wavefront) for s in steps)
+        places = [
+            k for k, s in enumerate(steps)
+            if _RESIZED.match(str(s)) and not (fixed and str(s).startswith(("Tile", "Wavefront")))
+        ]  # fmt: skip
         if not places:
             raise ScheduleError("no step of the script has a size")
         k = self.rng.choice(places)

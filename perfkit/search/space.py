@@ -24,8 +24,8 @@ from perfkit.ir.tree import (
     map_loops,
     walk,
 )
-from perfkit.schedule import legality, script
-from perfkit.schedule.base import chain, loop_names, tidy
+from perfkit.schedule import script
+from perfkit.schedule.base import chain, tidy
 from perfkit.schedule.locality import is_long, lanes
 from perfkit.schedule.shape import mark
 from perfkit.schedule.state import State, Transform
@@ -45,7 +45,6 @@ from perfkit.schedule.transforms import (
     Vectorize,
     Wavefront,
     solve_shift,
-    tile_name,
 )
 
 Move = Callable[[Steps], Iterator[Steps]]
@@ -68,6 +67,9 @@ MOST_COPIES = 320
 """Accesses that jamming and unrolling may make of one statement; beyond, compilers take seconds."""
 
 MARKING = (Parallelize, Vectorize, Unroll, Jam, Unmark)
+LEAST_TILE = 8
+"""Tiles of wavefronts are not made smaller than this."""
+
 _RESIZED = re.compile(r"^(Tile|StripMine|Vectorize|Jam)\(")
 _NUMBER = re.compile(r"(?<=[=, (])\d+")
 
@@ -165,7 +167,10 @@ def orders(at: Steps) -> Iterator[Steps]:
 
 
 def tilings(at: Steps) -> Iterator[Steps]:
-    """Tiles of a perfect nest in one or two levels; wavefronts where no tile loop is parallel."""
+    """Tiles of a perfect nest in one or two levels.
+
+    Wavefronts come from the seeds alone, whose tiles fit the skewing: others can take isl minutes.
+    """
     for band in _bands(at.tree):
         for names in _windows([loop.name for loop in band]):
             if depth_of(at.tree) + len(names) > DEEPEST:
@@ -174,22 +179,11 @@ def tilings(at: Steps) -> Iterator[Steps]:
                 tiled = next(attempt(at, Tile.of(_sized(names, sizes))), None)
                 if tiled is None:
                     break  # not permutable: no size will do
-                yield from _shared(at, tiled, names)
+                yield tiled
             else:
                 levels = Tile.of(_sized(names, COARSE)), Tile.of(_sized(names, TILES[0]))
                 if depth_of(at.tree) + 2 * len(names) <= DEEPEST:
                     yield from attempt(at, *levels)
-
-
-def _shared(before: Steps, tiled: Steps, names: list[str]) -> Iterator[Steps]:
-    """The tiled nest, as wavefronts when its outermost tile loop is not parallel."""
-    taken = loop_names(before.tree)
-    tiles = [tile_name(n, taken) for n in names]
-    if len(tiles) < 2 or legality.is_parallel(tiled.dependences, tiled.tree, tiles[0]):
-        yield tiled
-        return
-    yield from attempt(tiled, Wavefront(tiles[0], tiles[1]))
-    yield tiled
 
 
 def _sized(names: list[str], sizes: tuple[int, int]) -> list[tuple[str, int]]:
@@ -212,22 +206,33 @@ def _windows(names: list[str]) -> Iterator[list[str]]:
 def resizes(at: Steps) -> Iterator[Steps]:
     """The same script with another number in one of its tiles, lanes or copies."""
     start = State.start(at.state.original, at.state.fp)
+    waves = any(isinstance(step, Wavefront) for step in at.done)
     for k, step in enumerate(at.done):
-        text = str(step)
-        if not _RESIZED.match(text):
-            continue
-        for spot in _NUMBER.finditer(text):
-            value = int(spot.group())
-            for other in (2 * value, value // 2):
-                if other < 2:
-                    continue
-                new = script.parse(text[: spot.start()] + str(other) + text[spot.end() :])
-                steps = (*at.done[:k], *new, *at.done[k + 1 :])
-                try:
-                    state = script.replay(start, steps, at.analysis)
-                except ScheduleError:
-                    continue
-                yield Steps(state, at.analysis, steps)
+        for text in _resized(str(step), waves):
+            steps = (*at.done[:k], *script.parse(text), *at.done[k + 1 :])
+            try:
+                state = script.replay(start, steps, at.analysis)
+            except ScheduleError:
+                continue
+            yield Steps(state, at.analysis, steps)
+
+
+def _resized(text: str, waves: bool) -> Iterator[str]:
+    """A step with one number doubled or halved; tiles of wavefronts are halved all at once.
+
+    Wavefronts of tiles with other ratios than those that the skewing asks for, or of larger ones,
+    have bounds that take isl minutes and are outside of what its count of operations sees.
+    """
+    if not _RESIZED.match(text):
+        return
+    if waves and text.startswith("Tile"):
+        if all(int(spot.group()) > LEAST_TILE for spot in _NUMBER.finditer(text)):
+            yield _NUMBER.sub(lambda spot: str(int(spot.group()) // 2), text)
+        return
+    for spot in _NUMBER.finditer(text):
+        for other in (2 * int(spot.group()), int(spot.group()) // 2):
+            if other >= 2:
+                yield text[: spot.start()] + str(other) + text[spot.end() :]
 
 
 def parallels(at: Steps) -> Iterator[Steps]:
