@@ -122,7 +122,7 @@ def _outputs(path: Path) -> dict[str, np.ndarray[Any, Any]]:
 
 
 def _functions(toolchain: Toolchain, folder: Path) -> list[bool]:
-    _say("\n2. Python functions: kernel = perfkit.optimize(function, *arguments)")
+    _say("\n2. Python functions: kernel = perfkit.optimize(function, *arguments, measure=4)")
     return [_function(program, toolchain, folder) for program in programs(names=FUNCTIONS)]
 
 
@@ -131,7 +131,7 @@ def _function(program: Program, toolchain: Toolchain, folder: Path) -> bool:
     ours, theirs = program.arguments(sizes), program.arguments(sizes)
     fresh = program.arguments(sizes)
     start = time.perf_counter()
-    kernel = perfkit.optimize(program.function, *ours.values())
+    kernel = perfkit.optimize(program.function, *ours.values(), measure=4)
     took = time.perf_counter() - start
     bound = kernel.bind(*ours.values())
     original = _original(program, sizes, theirs, toolchain, folder)
