@@ -84,16 +84,11 @@ def as_array(value: object, parameter: Parameter) -> Array:
         ) from error
 
 
-def _torch_view(tensor: Any, parameter: Parameter, torch: Any) -> Array:
-    name = parameter.name
-    if tensor.device.type != "cpu":
-        raise DeviceError(
-            f"argument {name!r} is a tensor on {tensor.device}, but this kernel runs on the CPU: "
-            "pass tensor.cpu()"
-        )
+def check_plain(name: str, tensor: Any, torch: Any) -> None:
+    """Refuse tensors that record gradients or have no plain memory, on any device."""
     if tensor.requires_grad and torch.is_grad_enabled():
         raise GradientError(
-            f"argument {name!r} requires a gradient, which a compiled kernel does not record: "
+            f"argument {name!r} requires a gradient, which a generated kernel does not record: "
             "pass tensor.detach(), or call the kernel under torch.no_grad()"
         )
     if tensor.layout is not torch.strided or tensor.is_conj() or tensor.is_neg():
@@ -101,6 +96,16 @@ def _torch_view(tensor: Any, parameter: Parameter, torch: Any) -> Array:
             f"argument {name!r} is a sparse, conjugated or negated view without plain memory: "
             "pass .to_dense(), .resolve_conj() or .resolve_neg() of it"
         )
+
+
+def _torch_view(tensor: Any, parameter: Parameter, torch: Any) -> Array:
+    name = parameter.name
+    if tensor.device.type != "cpu":
+        raise DeviceError(
+            f"argument {name!r} is a tensor on {tensor.device}, but this kernel runs on the CPU: "
+            "pass tensor.cpu()"
+        )
+    check_plain(name, tensor, torch)
     try:
         plain = tensor.detach()
         if tensor.dtype is getattr(torch, "bfloat16", None):

@@ -18,12 +18,12 @@ from perfkit.errors import (
     DeviceError,
     DtypeError,
     GpuMissing,
-    GradientError,
     LayoutError,
     OverlapError,
     RankError,
     ReadOnlyError,
 )
+from perfkit.runtime.arguments import check_plain
 from perfkit.runtime.signature import Parameter
 
 HALF = ("float16", "bfloat16")
@@ -96,16 +96,7 @@ def _check(tensor: Any, parameter: Parameter, interpreted: bool, torch: Any) -> 
         if tensor.device.type == "cpu":
             raise _on_the_cpu(name, "a tensor", f"{name}.cuda()")
         raise DeviceError(f"argument {name!r} is on {tensor.device}, but this kernel needs CUDA")
-    if tensor.requires_grad and torch.is_grad_enabled():
-        raise GradientError(
-            f"argument {name!r} requires a gradient, which a generated kernel does not record: "
-            "pass tensor.detach(), or call the kernel under torch.no_grad()"
-        )
-    if tensor.layout is not torch.strided or tensor.is_conj() or tensor.is_neg():
-        raise LayoutError(
-            f"argument {name!r} is a sparse, conjugated or negated view without plain memory: "
-            "pass .to_dense(), .resolve_conj() or .resolve_neg() of it"
-        )
+    check_plain(name, tensor, torch)
     if tensor.ndim != parameter.rank:
         raise RankError(
             f"argument {name!r} has {tensor.ndim} dimensions (shape {tuple(tensor.shape)}), but "

@@ -16,20 +16,7 @@ from perfkit.schedule.state import State
 from perfkit.schedule.steps import Steps
 from perfkit.schedule.structure import Order
 from tests.codegen.harness import assert_same
-from tests.programs_ir import parse_scop, program
-
-LU = """
-params n
-context n >= 1
-array A[n, n] float64
-S0[i, j, k]: 0 <= i < n and 0 <= j < i and 0 <= k < j: A[i, j] = A[i, j] - A[i, k] * A[k, j]
-S1[i, j]: 0 <= i < n and 0 <= j < i: A[i, j] = A[i, j] / A[j, j]
-S2[i, j, k]: 0 <= i < n and i <= j < n and 0 <= k < i: A[i, j] = A[i, j] - A[i, k] * A[k, j]
-tree
-for i(S0: i, S1: i, S2: i) {
-  for j(S0: j, S1: j) { for k(S0: k) S0; S1 };
-  for j_2(S2: j) for k_2(S2: k) S2 }
-"""
+from tests.programs_ir import LU, parse_scop, program
 
 
 def blocked(text: str, block: int) -> State:
