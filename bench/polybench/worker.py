@@ -14,6 +14,7 @@ import json
 import math
 import os
 import re
+import signal
 import statistics
 import sys
 import time
@@ -31,6 +32,7 @@ from perfkit.runtime import measure
 # A call that takes less than this is preceded by an untimed one, so that caches, threads and
 # clock frequency are those of a program that is running; in a longer call they do not show.
 WARM_BELOW = 0.5
+PR_SET_PDEATHSIG = 1  # of linux/prctl.h
 # One sample of a call below the first is the median of so many calls.
 SHORT, SHORT_CALLS = 0.005, 5
 
@@ -170,6 +172,9 @@ def _describe(error: Exception) -> str:
 
 def serve() -> None:
     """Answer commands until told to quit or the parent goes away."""
+    if sys.platform == "linux":
+        # A candidate that is stuck reads no end of input: the system ends it with the bench.
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     # What a candidate prints must not end up between the answers.
     answers = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)
