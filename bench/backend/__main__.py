@@ -17,13 +17,17 @@ from bench.backend.models import MODELS
 from bench.backend.programs import PROGRAMS
 from perfkit.runtime.machine import Machine
 
-COLUMNS = ("subject", "direction", "kept", "eager ms", "Inductor ms", "perfkit ms", "x", "error x")
+COLUMNS = (
+    "subject", "direction", "dtype", "kept", "eager ms", "Inductor ms", "perfkit ms", "x",
+    "error x",
+)  # fmt: skip
 
 
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.backend", description=__doc__)
     parser.add_argument("names", nargs="*", help="micro programs and models; default: all micro")
     parser.add_argument("--direction", choices=("forward", "training", "both"), default="both")
+    parser.add_argument("--dtype", choices=(*compare.DTYPES,), default="fp32")
     parser.add_argument("--mode", help="mode of the backend, such as max-autotune-no-cudagraphs")
     parser.add_argument("--keep", action="store_true", help="keep every region, faster or not")
     parser.add_argument("--rounds", type=int, default=11, help="of timing; 0 only checks")
@@ -45,7 +49,8 @@ def main(arguments: list[str] | None = None) -> int:
             if direction == "training" and not subject.trains:
                 continue
             row, report = compare.run(
-                name, subject, direction, chosen.mode, options, chosen.rounds, chosen.tiny
+                name, subject, direction, chosen.mode, options, chosen.rounds, chosen.tiny,
+                chosen.dtype,
             )
             rows.append(row)
             sys.stdout.write(_line(_cells(row)))
@@ -73,13 +78,13 @@ def _cells(row: compare.Row) -> tuple[str, ...]:
     times = (row.eager, row.inductor, row.perfkit)
     ratio = row.error / row.eager_error if row.eager_error else float(bool(row.error))
     return (
-        row.name, row.direction, str(row.kept), *(f"{t:.2f}" for t in times),
+        row.name, row.direction, row.dtype, str(row.kept), *(f"{t:.2f}" for t in times),
         f"{row.gain:.2f}", f"{ratio:.2f}{' WRONG' if row.wrong else ''}",
     )  # fmt: skip
 
 
 def _line(cells: tuple[str, ...]) -> str:
-    widths = (18, 10, 5, 10, 12, 11, 6, 8)
+    widths = (18, 10, 5, 5, 10, 12, 11, 6, 8)
     return " ".join(c.ljust(w) for c, w in zip(cells, widths, strict=True)).rstrip() + "\n"
 
 

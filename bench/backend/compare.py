@@ -16,6 +16,7 @@ from perfkit.backend.report import Report
 from perfkit.runtime.measure import interleaved, ratio_interval, time_python
 
 DIRECTIONS = ("forward", "training")
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 WAYS = ("eager", "inductor", "perfkit")
 
 ALLOWED = 1.5
@@ -31,6 +32,7 @@ class Row:
 
     name: str
     direction: str
+    dtype: str
     kept: int
     eager_error: float
     error: float
@@ -57,7 +59,9 @@ Step = Callable[[], list[Tensor]]
 class Subject(Protocol):
     """A micro program or a model."""
 
-    def prepare(self, generator: torch.Generator, tiny: bool) -> Prepared: ...
+    def prepare(
+        self, generator: torch.Generator, tiny: bool, dtype: torch.dtype
+    ) -> Prepared: ...
 
 
 def _step(
@@ -107,6 +111,7 @@ def run(
     options: Mapping[str, Any] | None,
     rounds: int,
     tiny: bool,
+    dtype: str = "fp32",
 ) -> tuple[Row, Report]:
     """Compile, check and time one subject; ``rounds`` 0 only checks."""
     report = Report()
@@ -116,7 +121,7 @@ def run(
         return compile_graph(graph, inputs, chosen, report)
 
     torch.compiler.reset()
-    made = subject.prepare(torch.Generator().manual_seed(0), tiny)
+    made = subject.prepare(torch.Generator().manual_seed(0), tiny, DTYPES[dtype])
     forms = {
         "eager": made.run,
         "inductor": torch.compile(made.run),
@@ -131,9 +136,8 @@ def run(
         made.exact, direction, made.exact_arguments, made.exact_leaves, made.names
     )()
     kept = sum(r.kept for g in report.graphs for r in g.regions)
-    row = Row(
-        name, direction, kept, error(results["eager"], truth), error(results["perfkit"], truth)
-    )
+    errors = [error(results[w], truth) for w in ("eager", "perfkit")]
+    row = Row(name, direction, dtype, kept, *errors)
     if not rounds:
         return row, report
     samples = interleaved(
@@ -147,4 +151,4 @@ def run(
     return timed, report
 
 
-__all__ = ["DIRECTIONS", "WAYS", "Row", "error", "run"]
+__all__ = ["DIRECTIONS", "DTYPES", "WAYS", "Row", "error", "run"]

@@ -28,8 +28,8 @@ class Model:
     inputs: Callable[[torch.Generator, bool], Mapping[str, Tensor]]
     trains: bool = True
 
-    def prepare(self, generator: torch.Generator, tiny: bool) -> Prepared:
-        """The model in eval mode (no dropout), and the same in float64."""
+    def prepare(self, generator: torch.Generator, tiny: bool, dtype: torch.dtype) -> Prepared:
+        """The model in eval mode (no dropout), and in float64 with the same weights."""
         torch.manual_seed(0)
         package = importlib.import_module(self.package)
         kind = getattr(package, self.name)
@@ -40,10 +40,10 @@ class Model:
             model = kind(config)
         else:
             model = kind(**settings)
-        model = model.eval()
+        model = model.eval().to(dtype)
         wide = copy.deepcopy(model).double()
-        inputs = self.inputs(generator, tiny)
-        doubled = {n: t.double() if t.is_floating_point() else t for n, t in inputs.items()}
+        inputs = _floats(self.inputs(generator, tiny), dtype)
+        doubled = _floats(inputs, torch.float64)
         used = [p for p in model.parameters() if p.requires_grad]
         return Prepared(
             _First(model), tuple(inputs.values()), used,
@@ -51,6 +51,10 @@ class Model:
             [p for p in wide.parameters() if p.requires_grad],
             tuple(inputs),
         )  # fmt: skip
+
+
+def _floats(inputs: Mapping[str, Tensor], dtype: torch.dtype) -> dict[str, Tensor]:
+    return {n: t.to(dtype) if t.is_floating_point() else t for n, t in inputs.items()}
 
 
 class _First(nn.Module):
@@ -127,6 +131,15 @@ _ALL: Mapping[str, Model] = {
          "norm_num_groups": 8, "down_block_types": ("DownBlock2D", "AttnDownBlock2D"),
          "up_block_types": ("AttnUpBlock2D", "UpBlock2D")},
         _noise(sample=(2, 3, 32, 32), timestep=(2,)),
+    ),
+    "latte": Model(
+        "diffusers", "LatteTransformer3DModel",
+        {"num_attention_heads": 4, "attention_head_dim": 32, "in_channels": 4, "out_channels": 4,
+         "num_layers": 2, "cross_attention_dim": 128, "caption_channels": 64, "sample_size": 16,
+         "patch_size": 2, "norm_type": "ada_norm_single", "video_length": 8,
+         "attention_bias": True, "activation_fn": "gelu-approximate",
+         "norm_elementwise_affine": False, "norm_eps": 1e-6, "num_embeds_ada_norm": 1000},
+        _noise(hidden_states=(2, 4, 8, 16, 16), timestep=(2,), encoder_hidden_states=(2, 12, 64)),
     ),
 }  # fmt: skip
 

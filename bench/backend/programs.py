@@ -33,9 +33,9 @@ class Program:
     arguments: Callable[[torch.Generator, bool], tuple[Tensor, ...]]
     trains: bool = True
 
-    def prepare(self, generator: torch.Generator, tiny: bool) -> Prepared:
-        """The function for float32 and, with the same numbers, float64."""
-        plain = self.arguments(generator, tiny)
+    def prepare(self, generator: torch.Generator, tiny: bool, dtype: torch.dtype) -> Prepared:
+        """The function for ``dtype`` and, with the same numbers, float64."""
+        plain = [t.to(dtype) for t in self.arguments(generator, tiny)]
         narrow = [t.requires_grad_() for t in plain]
         wide = [t.detach().double().requires_grad_() for t in plain]
         return Prepared(self.run, tuple(narrow), narrow, self.run, tuple(wide), wide)

@@ -13,17 +13,17 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 
 import torch
-from torch import Tensor
 
 from perfkit import config
-from perfkit.backend import pricing, program, reference
+from perfkit.backend import pricing, program, reproducer
 from perfkit.backend.capture import Region
+from perfkit.backend.check import check
 from perfkit.backend.options import Options
 from perfkit.backend.program import Program, Spec
 from perfkit.backend.records import Records
 from perfkit.backend.report import RegionReport
 from perfkit.backend.schedules import REGION
-from perfkit.errors import CheckFailed, PerfkitError
+from perfkit.errors import CompilerNotFound, PerfkitError
 from perfkit.frontends import fx_graph, fx_loops
 from perfkit.frontends.fx_graph import Graph
 
@@ -32,9 +32,6 @@ MARGIN = 1.5
 
 SAVED = 2e-5
 """Seconds a region must be predicted to save at least."""
-
-WORSE = 1.5
-"""How much larger than eager torch's a kernel's error may be, against float64."""
 
 FORMAT = 1
 
@@ -68,8 +65,12 @@ def decide(
         return known
     try:
         decision = _decide(kind, operators, region.graph, spec, options, measure)
-    except PerfkitError as error:
+    except CompilerNotFound as error:
         return Decision(RegionReport(kind, operators, False, str(error), trouble=True))
+    except PerfkitError as error:
+        script = reproducer.write(spec, error, settings.cache_dir)
+        reason = f"{error} (run {script} to see it again)" if script else str(error)
+        return Decision(RegionReport(kind, operators, False, reason, trouble=True))
     records.put(key, {"report": asdict(decision.report), "packed": decision.packed})
     return decision
 
@@ -121,42 +122,4 @@ def _decide(
     return Decision(report(True, "measured to be faster", made.schedule, times), packed)
 
 
-def check(graph: Graph, made: Program, sizes: Sequence[int]) -> None:
-    """Compare a kernel with torch on random inputs.
-
-    Raises:
-        CheckFailed: another value, or a larger error than torch's own.
-    """
-    inputs = reference.example(graph, sizes)
-    got = made(inputs, sizes)
-    eager = reference.run(graph, inputs, sizes)
-    exact = reference.run(graph, inputs, sizes, wide=True)
-    for name, mine, torchs, truth in zip(graph.outputs, got, eager, exact, strict=True):
-        problem = difference(mine, torchs, truth)
-        if problem:
-            raise CheckFailed(f"{made.kernel.signature.name}: result {name} {problem}")
-
-
-def difference(mine: Tensor, eager: Tensor, exact: Tensor) -> str:
-    """What is wrong with a result, given torch's own and the one in float64; "" when nothing."""
-    if mine.shape != eager.shape or mine.dtype != eager.dtype:
-        return f"is {tuple(mine.shape)} {mine.dtype}, not {tuple(eager.shape)} {eager.dtype}"
-    if not mine.is_floating_point():
-        return "" if torch.equal(mine, eager) else "differs"
-    if not torch.equal(mine.isnan(), eager.isnan()):
-        return "has NaN elsewhere"
-    finite = exact.isfinite() & eager.isfinite()
-    if not torch.equal(mine[~finite].nan_to_num(), eager[~finite].nan_to_num()):
-        return "has infinities elsewhere"
-    if not bool(finite.any()):
-        return ""
-    truth = exact[finite].double()
-    scale = float(truth.abs().max()) + torch.finfo(torch.float64).tiny
-    errors = [float((x[finite].double() - truth).abs().max()) / scale for x in (mine, eager)]
-    allowed = WORSE * errors[1] + 2 * torch.finfo(mine.dtype).eps
-    return "" if errors[0] <= allowed else (
-        f"has the error {errors[0]:.2g} relative to the largest value, eager torch {errors[1]:.2g}"
-    )
-
-
-__all__ = ["Decision", "Measure", "check", "decide", "difference"]
+__all__ = ["Decision", "Measure", "decide"]

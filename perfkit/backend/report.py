@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field
 
 
@@ -52,8 +53,9 @@ class Report:
         for k, graph in enumerate(self.graphs):
             kept = [r for r in graph.regions if r.kept]
             lines.append(f"graph {k}: {graph.nodes} operators, {len(kept)} perfkit regions")
-            for region in graph.regions:
-                lines += _lines(region)
+            # Layers repeat: what reads the same is told once.
+            for text, times in Counter(_text(r) for r in graph.regions).items():
+                lines.append(f"{text}\n      {times} of these" if times > 1 else text)
             if graph.left:
                 most = sorted(graph.left.items(), key=lambda p: (-p[1], p[0]))
                 lines.append(
@@ -62,7 +64,7 @@ class Report:
         return "\n".join(lines) or "no graph was compiled"
 
 
-def _lines(region: RegionReport) -> list[str]:
+def _text(region: RegionReport) -> str:
     mark = "*" if region.kept else "-"
     lines = [f"  {mark} {region.kind}: {region.operators}", f"      {region.reason}"]
     if region.predicted:
@@ -77,7 +79,7 @@ def _lines(region: RegionReport) -> list[str]:
         )
     if region.kept and region.schedule.strip():
         lines += [f"      {line}" for line in region.schedule.strip().splitlines()]
-    return lines
+    return "\n".join(lines)
 
 
 __all__ = ["GraphReport", "RegionReport", "Report"]

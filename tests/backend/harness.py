@@ -10,8 +10,9 @@ import torch
 from torch._inductor.decomposition import select_decomp_table
 from torch.fx.experimental.proxy_tensor import make_fx
 
-from perfkit.backend import decide, program, reference
+from perfkit.backend import program, reference
 from perfkit.backend.capture import Region, capture
+from perfkit.backend.check import difference
 from perfkit.codegen import interpret
 from perfkit.frontends import fx_graph, fx_loops
 
@@ -71,6 +72,6 @@ def compare(function: Callable[..., Any], *args: torch.Tensor, kernel: bool = Fa
     exact = reference.run(region.graph, inputs, (), wide=True)
     assert found
     for mine, theirs, truth in zip(found, eager, exact, strict=True):
-        problem = decide.difference(mine, theirs, truth)
+        problem = difference(mine, theirs, truth)
         assert not problem, problem
     return region
