@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 from pathlib import Path
 from random import Random
 
@@ -19,6 +17,7 @@ from perfkit.learn.source import read
 from perfkit.schedule.gpu_mapping import plans
 from perfkit.schedule.state import State
 from perfkit.search.gpu import rank
+from tests.interpreted import run_interpreted
 
 CASES = Path(__file__).with_name("gpu_cases.py")
 STEPS = """\
@@ -38,14 +37,7 @@ SAMPLE = Sample(0, 3, "matvec", MATVEC, (("n", 5), ("m", 9)), "strict")
 
 
 def test_rows_are_gathered_in_the_interpreter() -> None:
-    pytest.importorskip("torch")
-    pytest.importorskip("triton")
-    done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", str(CASES)],
-        env={**os.environ, "TRITON_INTERPRET": "1"}, cwd=CASES.parents[2], capture_output=True,
-        text=True, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stdout[-4000:]
+    run_interpreted(CASES)
 
 
 def test_extents_grow_and_time_steps_stay() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
 from pathlib import Path
 
@@ -13,6 +12,7 @@ import pytest
 import perfkit
 from perfkit.cli import main
 from perfkit.errors import GpuMissing, IllegalSchedule, SettingError
+from tests.interpreted import run_interpreted
 
 CASES = Path(__file__).with_name("triton_cases.py")
 
@@ -28,14 +28,7 @@ def prefix(a):
 
 
 def test_interpreted_calls() -> None:
-    pytest.importorskip("torch")
-    pytest.importorskip("triton")
-    done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", str(CASES)],
-        env={**os.environ, "TRITON_INTERPRET": "1"}, cwd=CASES.parents[2], capture_output=True,
-        text=True, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stdout[-4000:]
+    run_interpreted(CASES)
 
 
 def test_making_a_kernel_needs_neither_torch_nor_a_gpu() -> None:
