@@ -15,7 +15,8 @@ from tests.end_to_end.subjects import FRONTENDS
 from tests.end_to_end.variants import SMALL, Plan, Sizes
 from tests.end_to_end.worker import SIZES, Job, Report
 
-COMPILERS = ("gcc", "clang", "clang-22")
+COMPILERS = (("gcc",), ("clang", "clang-22", "clang-19", "clang-16", "clang-14"))
+"""Names of each compiler, the first that is found stands for all."""
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -38,9 +39,10 @@ def main(argv: list[str] | None = None) -> int:
         return 1 if message else 0
     names = options.programs.split(",") if options.programs else None
     plan = Plan(options.scripts, options.seed, Sizes() if options.large_tiles else SMALL)
-    found = tuple(filter(shutil.which, COMPILERS)) if options.warnings else ()
+    found = [next(filter(shutil.which, names), "") for names in COMPILERS]
+    warn = tuple(filter(None, found)) if options.warnings else ()
     work = [
-        Job(p.name, frontend, plan, tuple(options.sizes.split(",")), warn=found)
+        Job(p.name, frontend, plan, tuple(options.sizes.split(",")), warn=warn)
         for p in programs(names=names)
         for frontend in options.frontends.split(",")
     ]
