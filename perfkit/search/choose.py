@@ -19,7 +19,7 @@ from perfkit.errors import (
     ScheduleError,
 )
 from perfkit.runtime.kernel import Kernel
-from perfkit.runtime.measure import Samples, interleaved
+from perfkit.runtime.measure import Samples, interleaved, ratio_interval
 from perfkit.schedule import pluto, script, seeds
 from perfkit.schedule.seeds import Seed
 from perfkit.schedule.state import State
@@ -202,10 +202,12 @@ def _kernels(
 def _best(samples: Sequence[Samples]) -> int:
     """The fastest, or the first, the original, unless that is clearly slower.
 
-    Clearly: by the fastest round and in the middle, by more than what rounds differ by chance.
+    Clearly: by the fastest round and in the middle, by more than what rounds differ by chance;
+    and, with enough rounds to tell, in most of the rounds (a bound of 0 means too few).
     """
     original, *_ = samples
     best = min(range(len(samples)), key=lambda k: samples[k].minimum)
     found = samples[best]
     gain = min(original.minimum / found.minimum, original.median / found.median)
-    return best if gain > CLEAR else 0
+    sure = not 0.0 < ratio_interval(original.seconds, found.seconds).low <= 1.0
+    return best if gain > CLEAR and sure else 0
