@@ -8,6 +8,7 @@ import sys
 import time
 from concurrent.futures import ProcessPoolExecutor
 
+from perfkit.config import available_cores
 from tests.fuzz.check import Counts
 from tests.fuzz.plants import PLANTS
 from tests.fuzz.worker import run_chunk
@@ -19,7 +20,7 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.fuzz", description=__doc__)
     parser.add_argument("--n", type=int, default=200, help="number of cases")
     parser.add_argument("--seed", type=int, default=0, help="seed of the first case")
-    parser.add_argument("--jobs", type=int, default=1, help="processes")
+    parser.add_argument("--jobs", type=int, default=available_cores(), help="processes")
     parser.add_argument("--show", type=int, default=3, help="failures to print in full")
     parser.add_argument("--no-compile", action="store_true", help="skip compiled code")
     parser.add_argument("--plant", choices=sorted(PLANTS), default="", help=argparse.SUPPRESS)
@@ -40,6 +41,11 @@ def main(argv: list[str] | None = None) -> int:
                 if failed <= options.show:
                     sys.stdout.write(f"\n{outcome.reproducer()}\n")
                     sys.stdout.flush()
+            if sys.stderr.isatty():
+                sys.stderr.write(f"\r{counts.cases} of {options.n}, {failed} failed ")
+                sys.stderr.flush()
+    if sys.stderr.isatty():
+        sys.stderr.write("\n")
     seconds = time.monotonic() - started
     sys.stdout.write(
         f"{counts.cases} programs ({counts.over_budget} over budget), {counts.steps} accepted "
