@@ -146,7 +146,7 @@ class Expander:
                 until = None if jams else self._alignment(loop, lanes)
                 return self._split(plain, strip.count, body, jams, until)
             innermost = all(isinstance(n, Instance | Guard) for n in loop.body)
-            if innermost and not jams:
+            if innermost and not jams and not self._collides(loop):
                 return (replace(plain, ivdep=True, body=self.expand(loop.body, jams)),)
         if jam is not None and jam.factor > 1:
             strip = Jam(loop.name, jam.factor, loop.step)
@@ -267,6 +267,8 @@ class Expander:
 
     def _lanes(self, loop: For, factor: int) -> int:
         """SIMD lanes that every statement below can use; 1 when explicit SIMD does not apply."""
+        if self._collides(loop):
+            return 1
         found = instances(loop.body)
         innermost = all(isinstance(n, Instance) for n in loop.body)
         lanes = factor
@@ -287,6 +289,21 @@ class Expander:
             return 1
         lanes = min(lanes, self.target.simd_bytes // ITEMSIZE[dtypes.pop()])
         return lanes if lanes > 1 and lanes & (lanes - 1) == 0 else 1
+
+    def _collides(self, loop: For) -> bool:
+        """Whether iterations may add to one element although it moves with the loop: ``A[i / 2]``.
+
+        Lanes cannot: each would add to the old value. Of other statements than reductions no two
+        iterations write one element, or the dependences would have forbidden the mark.
+        """
+        for instance in instances(loop.body):
+            if instance.statement in self.reductions:
+                element = instance.resolve_access(self.statements[instance.statement].write)
+                moving = [e for e in element.indices if loop.name in e.names()]
+                plain = (all(loop.name not in d.inner.names() for d, _ in e.divs) for e in moving)
+                if moving and not any(plain):
+                    return True
+        return False
 
 
 def explicit(value: Expr) -> bool:

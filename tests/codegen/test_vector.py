@@ -270,3 +270,21 @@ def test_lanes_need_an_innermost_sum_or_a_moving_element() -> None:
     state = scheduled(TRIANGLE)
     lanes = [n.lanes for top in nodes_of(state) for n in walk(top) if isinstance(n, Instance)]
     assert lanes == [None]
+
+
+@pytest.mark.parametrize("dtype", ["float64", "int32"])
+@pytest.mark.parametrize("index", ["i // 2", "2*i % 3", "i - 2 * (i // 2)"])
+def test_lanes_never_add_to_one_element(tmp_path: Path, index: str, dtype: str) -> None:
+    """A reduction whose element moves with the loop, but not with every iteration."""
+    text = f"""
+params n
+context n >= 1
+array x[n] {dtype}
+array z[n] {dtype}
+S0[i]: 0 <= i < n: z[{index}] = z[{index}] + x[i]
+tree
+for i(S0: i) S0
+"""
+    state = scheduled(text, "Vectorize(i, 4)", "reassociate")
+    source = assert_same(tmp_path, state, {"n": 3}, {"n": 50}, rtol=1e-13)
+    assert "x4" not in source and "ivdep" not in source

@@ -46,6 +46,10 @@ class Subject(Protocol):
         """A C file with the function ``label`` that runs the schedule."""
         ...
 
+    def hollow(self, source: str) -> str:
+        """The file without the original loops: where generated code gives up, nothing runs."""
+        ...
+
     def reference(self) -> str | None:
         """A C file with the function ``reference``, where the original is C."""
         ...
@@ -91,6 +95,9 @@ class PythonSubject:
         options = Options(state.fp, Target(simd_bytes, THREADS))
         signature = replace(self.signature, name=label)
         return generate_kernel(state.scop, state.tree, signature, options, poly)
+
+    def hollow(self, source: str) -> str:
+        return source
 
     def reference(self) -> str | None:
         return None
@@ -138,15 +145,12 @@ class CSubject:
         )  # fmt: skip
         (region,) = self.file.regions
         replacement = Replacement(region, state.scop, made.prelude, made.body, "")
-        return self._renamed(label, rewrite(self._hollow(), [replacement]))
+        return self._renamed(label, rewrite(self.file, [replacement]))
 
-    def _hollow(self) -> CFile:
-        """The file without its loops: where the generated code gave up, nothing is computed."""
+    def hollow(self, source: str) -> str:
         (region,) = self.file.regions
-        lines = self.file.text.split("\n")
-        inside = range(region.first_line, region.last_line - 1)
-        kept = ["" if k in inside else line for k, line in enumerate(lines)]
-        return replace(self.file, text="\n".join(kept))
+        loops = self.file.text.split("\n")[region.first_line : region.last_line - 1]
+        return source.replace("\n".join(loops), "\n" * (len(loops) - 1))
 
     def _renamed(self, label: str, text: str) -> str:
         return f"#define {self.program.c_function} {label}\n{text}"

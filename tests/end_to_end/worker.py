@@ -108,12 +108,13 @@ class Run:
             self.check_warnings()
         if not self.job.sizes:
             return self.result
-        quick = dict(self.sources)
+        hollow = {n: self.subject.hollow(s) for n, s in self.sources.items()}
+        quick = dict(hollow)
         reference = self.subject.reference()
         if reference is not None:
             quick["reference"] = reference
         every = self.job.full_every
-        full = dict(list(self.sources.items())[::every]) if every else {}
+        full = dict(list(hollow.items())[::every]) if every else {}
         for flags, sources in ((compiled.QUICK, quick), (compiled.FULL, full)):
             if not sources:
                 continue
