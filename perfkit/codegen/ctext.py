@@ -272,7 +272,10 @@ class Writer:
             # An operand that is no vector becomes one; x - 0 is x, signs and NaN included.
             name = self.helpers.vector_extreme(op, expr.dtype, lanes.count)
             zero = f"({self.helpers.vector(expr.dtype, lanes.count)}){{0}}"
-            return f"{name}({at(left, 9)} - {zero}, {at(right, 9)} - {zero})", _PRIMARY
+            sides = [f"{at(e, 9)} - {zero}" for e in (left, right)]
+            # A macro takes the commas of an initializer for its own.
+            sides = [f"({side})" if ", " in side else side for side in sides]
+            return f"{name}({', '.join(sides)})", _PRIMARY
         named = {
             "min": lambda: self.helpers.extreme("min", expr.dtype),
             "max": lambda: self.helpers.extreme("max", expr.dtype),

@@ -288,3 +288,19 @@ for i(S0: i) S0
     state = scheduled(text, "Vectorize(i, 4)", "reassociate")
     source = assert_same(tmp_path, state, {"n": 3}, {"n": 50}, rtol=1e-13)
     assert "x4" not in source and "ivdep" not in source
+
+
+@pytest.mark.parametrize("op", ["min", "max"])
+def test_extremes_of_gathered_lanes(tmp_path: Path, op: str) -> None:
+    text = f"""
+params n m
+context n >= 1 and m >= 2
+array x[n, m] float32
+array y[n] float32
+S0[i]: 0 <= i < n: y[i] = {op}(y[i], {op}(x[i, 0], x[i, 1]))
+tree
+for i(S0: i) S0
+"""
+    sizes = {"n": 3, "m": 2}, {"n": 50, "m": 3}
+    source = assert_same(tmp_path, scheduled(text, "Vectorize(i, 4)"), *sizes)
+    assert f"{op}_f32x4" in source
