@@ -70,6 +70,8 @@ def main(argv: list[str] | None = None) -> int:
 
 def _summary(r: Report) -> str:
     verdict = f"{len(r.failures)} FAILURES" if r.failures else "ok"
+    if r.over_budget:
+        verdict += f", {r.over_budget} too costly for isl"
     return (
         f"{r.program:20} {r.frontend:6} {r.variants:3} schedules {r.runs:4} runs "
         f"{r.seconds:6.1f} s  {verdict}\n"

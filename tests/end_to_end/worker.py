@@ -14,6 +14,7 @@ import numpy as np
 from bench.polybench.registry import programs
 from perfkit import config
 from perfkit.analysis.dependences import Analysis
+from perfkit.errors import BudgetExceeded
 from perfkit.ir.isl import Polyhedra
 from tests.end_to_end import compiled
 from tests.end_to_end.memory import Guarded, arrays_of, difference
@@ -68,6 +69,7 @@ class Report:
     variants: int = 0
     random: int = 0
     runs: int = 0
+    over_budget: int = 0
     seconds: float = 0.0
     failures: list[Failure] = field(default_factory=list)
 
@@ -137,16 +139,19 @@ class Run:
         for variant in self.made():
             label = f"v{len(self.by_label)}"
             self.by_label[label] = variant
-            self.result.variants += 1
-            self.result.random += variant.name.startswith("random")
             self.begin(f"generating {variant.name}\n{variant.script}")
             poly = Polyhedra(variant.state.scop)  # a budget of its own, as a user's kernel has
             try:
                 self.sources[label] = self.subject.source(
                     label, variant.state, poly, variant.simd_bytes
                 )
+            except BudgetExceeded:
+                self.result.over_budget += 1  # with a message for the user, who gets no code
             except Exception as error:
                 self.fail(label, f"the generator raised {_brief(error)}")
+            else:
+                self.result.variants += 1
+                self.result.random += variant.name.startswith("random")
             self.begin("scheduling")
 
     def made(self) -> Iterator[Variant]:
