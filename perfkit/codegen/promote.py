@@ -117,14 +117,19 @@ class Promoter:
         written: dict[Place, None] = {}
         read: dict[Place, None] = {}
         partial: dict[Place, Instance] = {}
+        uses: dict[Place, set[str]] = {}
         for instance in body:
             statement = self.statements[instance.statement]
             target = place_of(statement.write, instance, statement)
             written[target] = None
             if target.part is not None:
                 partial[target] = instance
+            folds = self.reductions.get(instance.statement, "")
+            uses.setdefault(target, set()).add(folds)
             for access in dict.fromkeys(statement.reads):
-                read[place_of(access, instance, statement)] = None
+                place = place_of(access, instance, statement)
+                read[place] = None
+                uses.setdefault(place, set()).add(folds if access == statement.write else "")
         registers: list[Register] = []
         read_only = 0
         touched = list(dict.fromkeys([*written, *read]))
@@ -142,6 +147,10 @@ class Promoter:
                 and not (other.access == place.access and place.part is not None)
                 and (place in written or other in written)
             ]  # fmt: skip
+            if place in partial:
+                # It is added to memory in the end, whatever others have added there meanwhile.
+                own = {self.reductions[partial[place].statement]}
+                rivals = [other for other in rivals if uses[other] != own]
             if any(not self._apart(place, other, loop, around) for other in rivals):
                 if place in partial:
                     raise InternalError(f"a vector reduction of {array.name} cannot be told apart")

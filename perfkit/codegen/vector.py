@@ -138,7 +138,7 @@ class Expander:
         """Main loop over whole strips, then the left-over iterations."""
         jam, unroll, vector = loop.mark("jam"), loop.mark("unroll"), loop.mark("vector")
         plain = replace(loop, marks=tuple(m for m in loop.marks if m.kind == "parallel"))
-        if vector is not None and not any(j.lanes > 1 for j in jams):
+        if vector and not any(j.lanes > 1 for j in jams) and not self._collides(loop):
             lanes = self._lanes(loop, vector.factor)
             if lanes > 1:
                 strip = Jam(loop.name, vector.factor // lanes * lanes, loop.step, lanes)
@@ -146,7 +146,7 @@ class Expander:
                 until = None if jams else self._alignment(loop, lanes)
                 return self._split(plain, strip.count, body, jams, until)
             innermost = all(isinstance(n, Instance | Guard) for n in loop.body)
-            if innermost and not jams and not self._collides(loop):
+            if innermost and not jams:
                 return (replace(plain, ivdep=True, body=self.expand(loop.body, jams)),)
         if jam is not None and jam.factor > 1:
             strip = Jam(loop.name, jam.factor, loop.step)
@@ -267,8 +267,6 @@ class Expander:
 
     def _lanes(self, loop: For, factor: int) -> int:
         """SIMD lanes that every statement below can use; 1 when explicit SIMD does not apply."""
-        if self._collides(loop):
-            return 1
         found = instances(loop.body)
         innermost = all(isinstance(n, Instance) for n in loop.body)
         lanes = factor

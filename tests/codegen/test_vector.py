@@ -290,6 +290,20 @@ for i(S0: i) S0
     assert "x4" not in source and "ivdep" not in source
 
 
+def test_lanes_and_jammed_copies_never_add_to_one_element(tmp_path: Path) -> None:
+    text = """
+params n
+context n >= 1
+array x[n, n] float64
+array z[n] float64
+S0[i, j]: 0 <= i < n and 0 <= j < n: z[i // 2] = z[i // 2] + x[i, j]
+tree
+for i(S0: i) for j(S0: j) S0
+"""
+    state = scheduled(text, "Vectorize(j, 4)\nJam(i, 3)", "reassociate")
+    assert_same(tmp_path, state, {"n": 3}, {"n": 50}, rtol=1e-12)
+
+
 @pytest.mark.parametrize("op", ["min", "max"])
 def test_extremes_of_gathered_lanes(tmp_path: Path, op: str) -> None:
     text = f"""
