@@ -88,6 +88,17 @@ class BudgetExceeded(PerfkitError):
     """isl used more operations than allowed; the caller falls back to the original schedule."""
 
 
+class CodeTooLarge(BudgetExceeded):
+    """A schedule whose code a compiler would spend minutes on."""
+
+    def __init__(self, size: int, most: int) -> None:
+        super().__init__(
+            f"the schedule's code has {size / 1e6:.1f} MB, more than the {most / 1e6:.1f} MB that "
+            "compilers manage in reasonable time: use smaller factors of Unroll and Jam, or "
+            "distribute or tile less"
+        )
+
+
 class CheckFailed(PerfkitError):
     """A compiled kernel and the interpreter disagree: a bug to report."""
 

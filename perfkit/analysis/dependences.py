@@ -227,7 +227,7 @@ def _last(
         finally:
             poly.ctx.set_max_operations(poly.max_operations)
             poly.renew_budget()
-    return _by_subtraction(source, sink, kill, schedule)
+    return by_subtraction(source, sink, kill, schedule)
 
 
 def _by_dataflow(
@@ -243,11 +243,12 @@ def _by_dataflow(
     return info.set_schedule_map(schedule).compute_flow().get_may_dependence()
 
 
-def _by_subtraction(
+def by_subtraction(
     source: isl.UnionMap, sink: isl.UnionMap, kill: isl.UnionMap, schedule: isl.UnionMap
 ) -> isl.UnionMap:
-    """All conflicting pairs less those with a kill in between; good with few statements.
+    """All conflicting pairs ``source -> later sink`` less those with a kill in between.
 
+    Accesses map instances to elements. Good with few statements.
     An instance writes one element of the array, so a chain through a kill stays on one element.
     """
     before = schedule.lex_lt_union_map(schedule)
@@ -395,6 +396,6 @@ def analyse(scop: Scop, fp: str = "strict") -> Dependences:
 
 
 __all__ = [
-    "Analysis", "Dependence", "Dependences", "Instance", "Kind", "analyse", "compute",
-    "sample_pair", "show_pair", "value_flows",
+    "Analysis", "Dependence", "Dependences", "Instance", "Kind", "analyse",
+    "by_subtraction", "compute", "sample_pair", "show_pair", "value_flows",
 ]  # fmt: skip

@@ -32,11 +32,7 @@ def localize(
         array: loop
         for array, loop in loop_of.items()
         if all(_fixed(scop, node, array) for node in inside if node.name == loop)
-        and all(
-            any(i in instances((node,)) for node in inside if node.name == loop)
-            for i in instances(nodes)
-            if array in _arrays(scop, i)
-        )
+        and _stays(scop, nodes, array, loop)
     }
 
     def visit(node: Node) -> Node:
@@ -65,9 +61,9 @@ MAX_BUFFER = 1 << 20
 
 
 def buffered(
-    scop: Scop, found: Mapping[str, Contraction]
+    nodes: tuple[Node, ...], scop: Scop, found: Mapping[str, Contraction]
 ) -> tuple[Scop, Mapping[str, tuple[Array, ...]]]:
-    """Shrink the local arrays that one iteration of a loop needs only a part of.
+    """Shrink the local arrays that one iteration of a loop of ``nodes`` needs only a part of.
 
     Returns the SCoP with their accesses reduced to the dimensions that are kept, and the new
     arrays by the loop that declares them.
@@ -79,6 +75,8 @@ def buffered(
             continue
         shape = tuple(array.shape[d] for d in contraction.kept)
         if not all(e.is_constant for e in shape) or len(shape) == array.rank:
+            continue
+        if not _stays(scop, nodes, array.name, contraction.loop):
             continue
         if prod(e.const for e in shape) * ITEMSIZE[array.dtype] <= MAX_BUFFER:
             small[array.name] = (replace(array, shape=shape), contraction)
@@ -115,6 +113,13 @@ def declare(node: Node, arrays: Mapping[str, tuple[Array, ...]]) -> Node:
             extents = tuple(e.const for e in array.shape)
             body = (Buffer(array.name, array.dtype, extents, body),)
     return replace(node, body=body)
+
+
+def _stays(scop: Scop, nodes: tuple[Node, ...], array: str, loop: str) -> bool:
+    """Whether only bodies of the loop use the array; isl leaves out loops of one iteration."""
+    places = [n for top in nodes for n in walk(top) if isinstance(n, For) and n.name == loop]
+    covered = {i for place in places for i in instances(place.body)}
+    return all(i in covered for i in instances(nodes) if array in _arrays(scop, i))
 
 
 def _arrays(scop: Scop, instance: Instance) -> set[str]:

@@ -26,12 +26,15 @@ from perfkit.codegen.parallel import Reducer, parallelize, settle
 from perfkit.codegen.promote import Promoter
 from perfkit.codegen.target import Target
 from perfkit.codegen.vector import Expander
-from perfkit.errors import BudgetExceeded
+from perfkit.errors import BudgetExceeded, CodeTooLarge
 from perfkit.ir import tree as trees
 from perfkit.ir.isl import Polyhedra, budget_errors
 from perfkit.ir.scop import Scop
 from perfkit.runtime.signature import Signature
 from perfkit.schedule.legality import carried_reductions, reduction_parallel
+
+MOST_CODE = 500_000
+"""Characters of one region; gcc needs minutes and gigabytes for a function of a few times that."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +76,7 @@ def loop_ast(
     names = names or Names.of(scop, tree)
     reducer = Reducer(scop, found, _carried(poly, tree, options.fp), names)
     nodes = settle(lower(poly, scop, tree), reducer)
-    scop, buffers = buffered(scop, short)
+    scop, buffers = buffered(nodes, scop, short)
     independent = _Independence(poly, tree, options.fp)
     own = frozenset(a.name for a in scop.arrays if a.local)
     nodes = Expander(scop.by_name(), options.target, found, independent, names, own).expand(nodes)
@@ -131,7 +134,7 @@ def generate_region(
 
     Arrays are accessed as ``A[i][j]`` under their names (or ``options.names``); sizes must be in
     scope. ``on_failure`` is the statement that runs when memory for a local array is missing,
-    before anything was written.
+    before anything was written. Raises CodeTooLarge where loops were unrolled or split too often.
     """
     poly = poly or Polyhedra(scop)
     names = Names.of(scop, tree, options.names.values())
@@ -154,7 +157,10 @@ def generate_region(
     if local:
         includes.append("#include <stdlib.h>")
     prelude = "\n".join([*includes, "", *helpers.used.values()])
-    return Generated(prelude.rstrip() + "\n", "\n".join(lines) + "\n")
+    body = "\n".join(lines) + "\n"
+    if len(body) > MOST_CODE:
+        raise CodeTooLarge(len(body), MOST_CODE)
+    return Generated(prelude.rstrip() + "\n", body)
 
 
 def generate_kernel(

@@ -123,3 +123,26 @@ for i(S0: i) for j(S0: j) S0
 """
     steps = 'Tile(i=2, j=4)\nPack(S0, "A[i, j]", j_t)\nJam(i_t, 3)'
     assert_same(tmp_path, scheduled(text, steps), {"n": 1}, {"n": 13}, {"n": 24})
+
+
+def test_a_buffer_of_a_loop_that_isl_leaves_out_stays_in_memory(tmp_path: Path) -> None:
+    """The tile loop has one iteration here, and no body to declare the buffer in."""
+    text = """
+params n m
+context n >= 1 and m >= 3*n + 8
+array C[m] float64
+S0[i0]: 1 <= i0 < n: C[i0] = C[i0] - 0.125 * C[2*i0 + 1]
+S1[i1]: 0 <= i1 < n: C[i1 + 1] = max(C[i1 + 1], 0.5)
+tree
+{ for i0(S0: i0) S0; for i1(S1: i1) S1 }
+"""
+    steps = """
+Relayout(C, (0,), "C[i0]")
+StripMine(x0, 2)
+StripMine(x0_t, 2)
+Tile(x0_t=5)
+Fuse(x0_t_t, i0)
+Pack(copy_C, "C[x0]", x0_t_t, (0,), factors=True, panel=2)
+Pack(C_pack_copy, "C[x0]", C_pack_copy_x0_p)
+"""
+    assert_same(tmp_path, scheduled(text, steps), {"n": 1, "m": 11}, {"n": 23, "m": 80})

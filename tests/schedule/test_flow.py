@@ -10,10 +10,12 @@ from perfkit.errors import IllegalSchedule
 from perfkit.ir.isl import Polyhedra
 from perfkit.ir.scop import Scop
 from perfkit.ir.tree import parse
+from perfkit.schedule import script
 from perfkit.schedule.flow import OUT, Flows, pieces_of, preserves_flow
 from perfkit.schedule.state import State
 from perfkit.schedule.storage import Expand, Relayout, Split
 from tests import programs_ir
+from tests.programs_ir import parse_scop
 from tests.schedule.storage_programs import PROGRAMS, program
 
 
@@ -147,3 +149,25 @@ for i(S0: i) for j(S0: j) S0
     for fp in ("strict", "reassociate"):
         with pytest.raises(IllegalSchedule, match="S0"):
             Relayout("A", (0, 1), "A[i, 0]").apply(State.start(scop, fp))
+
+
+def test_isl_names_wrong_sources_for_tiled_strided_loops_and_gets_a_second_look() -> None:
+    start = State.start(parse_scop("""
+params n
+context n >= 1
+array A[3*n + 8] float64
+array t float64
+S0[i0]: 0 <= i0 < n and i0 % 2 = 0: A[2] = A[2] + 0.25 * A[1]
+S1[i0]: 0 <= i0 < n and i0 % 2 = 0: t = A[i0 + 1]
+S2[i1]: 0 <= i1 < n and i1 % 3 = 1 and i1 >= n - 2: t = t + A[i1 + 1]
+tree
+{ for i0(S0: i0, S1: i0) { S0; S1 }; for i1(S2: i1) S2 }
+"""))
+    steps = """
+Split(S2, "i1 >= 2")
+Fuse(i0, i1, shift=1)
+StripMine(i0, 2)
+StripMine(i0_t, 4)
+Interchange(i0, i0_t)
+"""
+    assert script.replay(start, steps).tree != start.tree
