@@ -36,9 +36,13 @@ def evaluate(
 
 
 def points(domain: Domain, sizes: Mapping[str, int]) -> Array:
-    """The points of a domain whose iterators stay within -3 and the largest size + 4."""
+    """The points of a domain whose iterators stay within -3 and the largest size + 4.
+
+    Copies of arrays have one or two iterators, which go up to the arrays' extents (3 n + 8).
+    """
     depth = len(domain.iterators)
-    span = np.arange(-3, max(sizes.values(), default=0) + 5)
+    largest = max(sizes.values(), default=0)
+    span = np.arange(-3, 3 * largest + 9 if depth <= 2 else largest + 5)
     if len(span) ** depth > 400_000:
         raise TooLarge
     grid = np.meshgrid(*([span] * depth), indexing="ij")

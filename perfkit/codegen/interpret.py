@@ -37,7 +37,9 @@ def run(
     memory = dict(_checked(scop, sizes, arrays))
     for array in scop.arrays:
         if array.local:
-            memory[array.name] = _poisoned(array, _shape(array, sizes))
+            # Where nothing runs, the extent of a local array may come out negative.
+            shape = tuple(max(0, n) for n in _shape(array, sizes))
+            memory[array.name] = _poisoned(array, shape)
     values = {s.name: _types(s.dtype)(scalars[s.name]) for s in scop.scalars}
     schedule = padded_vectors(scop.tree if tree is None else tree)
     work: list[tuple[Point, str, Point]] = []
