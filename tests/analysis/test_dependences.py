@@ -10,8 +10,8 @@ from perfkit.analysis.dependences import (
     Analysis,
     _Accesses,
     _by_dataflow,
-    _by_subtraction,
     analyse,
+    by_subtraction,
     sample_pair,
     show_pair,
     value_flows,
@@ -75,7 +75,7 @@ def test_both_exact_analyses_agree(seed: int) -> None:
         acc = _Accesses(poly, frozenset([array]))
         for source, sink in acc.ends.values():
             first = _by_dataflow(source, sink, acc.writes, acc.schedule)
-            assert first.is_equal(_by_subtraction(source, sink, acc.writes, acc.schedule))
+            assert first.is_equal(by_subtraction(source, sink, acc.writes, acc.schedule))
 
 
 def test_strides_that_isl_cannot_analyse() -> None:
