@@ -49,7 +49,7 @@ def chosen(times: dict[str, Sequence[float]], failing: str = "") -> str:
         ({"lucky": [0.1, 2.0, 2.0], "original": [1.0]}, "original"),  # fast once only
         # Many short rounds: mostly, or only sometimes, faster.
         ({"fast": [8e-4, 9e-4, 9e-4, 1.1e-3], "original": [1e-3]}, "fast"),
-        ({"lucky": [8e-4, 8e-4, 9.7e-4, 1.1e-3, 1.1e-3], "original": [1e-3]}, "original"),
+        ({"lucky": [7e-4, 7e-4, 8.9e-4, 1.1e-3, 1.1e-3], "original": [1e-3]}, "original"),
     ],
 )
 def test_the_fastest_is_kept_and_the_original_where_nothing_is_clearly_faster(
