@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import islpy as isl
 
-from perfkit.analysis.dependences import by_subtraction
+from perfkit.analysis.dependences import DATAFLOW_FAULT, by_subtraction
 from perfkit.analysis.reductions import reductions
 from perfkit.errors import BudgetExceeded, IllegalSchedule
 from perfkit.ir.affine import Affine
@@ -150,7 +150,12 @@ def _analysed(
     info = isl.UnionAccessInfo.from_sink(sinks).set_must_source(musts)
     if not mays.is_empty():
         info = info.set_may_source(mays)
-    flow = info.set_schedule_map(order).compute_flow()
+    try:
+        flow = info.set_schedule_map(order).compute_flow()
+    except isl.Error as error:
+        if DATAFLOW_FAULT not in str(error):
+            raise
+        return _subtracted(sinks, musts, mays, order)
     return flow.get_may_dependence(), flow.get_may_no_source()
 
 
