@@ -126,14 +126,19 @@ def _order(
 
 
 def _reaching(
-    levels: dict[str, tuple[_Level, ...]], key: tuple[str, str], front: Front, loop: str
+    levels: dict[str, tuple[_Level, ...]], key: tuple[str, str], front: Front, loop: str, jam: bool
 ) -> tuple[Front, Affine, Affine] | None:
-    """The pairs not yet decided when ``loop`` is reached, and its two expressions."""
+    """The pairs not yet decided when ``loop`` is reached, and its two expressions.
+
+    With ``jam``, iterations of loops that are jammed around it count as concurrent.
+    """
     for (a, first), (b, second) in zip(levels[key[0]], levels[key[1]], strict=False):
         if (first and first.name) != (second and second.name):
             return None
         if first is not None and first.name == loop:
             return front, a, b
+        if jam and first is not None and first.mark("jam"):
+            continue
         rest = front.same(a, b)
         if rest is None:
             return None
@@ -142,7 +147,7 @@ def _reaching(
 
 
 def _carried_pairs(
-    deps: Dependences, tree: Node, loop: str, reduction: bool
+    deps: Dependences, tree: Node, loop: str, reduction: bool, jam: bool = False
 ) -> Iterator[tuple[tuple[str, str], isl.Set]]:
     find_loop(tree, loop)
     levels = _levels(tree)
@@ -150,7 +155,7 @@ def _carried_pairs(
         deps.polyhedra.renew_budget()
         fronts = deps.relaxed if reduction else deps.ordered
         for key, front in fronts.items():
-            reached = _reaching(levels, key, front, loop)
+            reached = _reaching(levels, key, front, loop, jam)
             if reached is not None:
                 rest, a, b = reached
                 if rest.before(a, b) or rest.reversed(a, b):
@@ -216,8 +221,12 @@ def reduction_parallel(deps: Dependences, tree: Node, loop: str) -> bool:
 
 
 def carried_reductions(deps: Dependences, tree: Node, loop: str) -> tuple[str, ...]:
-    """Statements whose reduction ``loop`` carries: concurrent code must privatise their arrays."""
-    found = {s for key, _ in _carried_pairs(deps, tree, loop, reduction=True) for s in key}
+    """Statements whose reduction ``loop`` carries: concurrent code must privatise their arrays.
+
+    That includes what a loop jammed around it carries, for its copies run inside of ``loop``.
+    """
+    pairs = _carried_pairs(deps, tree, loop, reduction=True, jam=True)
+    found = {s for key, _ in pairs for s in key}
     return tuple(s.name for s in deps.scop.statements if s.name in found)
 
 

@@ -9,7 +9,7 @@ from perfkit.errors import IllegalSchedule
 from perfkit.ir.tree import parse
 from perfkit.schedule import legality
 from perfkit.schedule.state import State
-from tests.programs_ir import program
+from tests.programs_ir import parse_scop, program
 
 
 def test_names_the_dependence_and_a_pair() -> None:
@@ -46,6 +46,24 @@ def test_reductions_may_be_reordered_but_not_concurrent() -> None:
     legality.check_marks(deps, parse("{ S0; for i(S1: i) vector(4) S1; S2 }"))
     assert not legality.is_legal(deps, parse("{ for i(S1: i) S1; S0; S2 }"))
     assert not legality.is_legal(deps, parse("{ S0; S2; for i(S1: i) S1 }"))
+
+
+def test_copies_jammed_into_a_parallel_loop_share_its_reductions() -> None:
+    scop = parse_scop(
+        "params n\n"
+        "array A[n] float64\n"
+        "S[i, j]: 0 <= i < 4 and 0 <= j < n: A[j] = A[j] * 0.5\n"
+        "tree\n"
+        "for i(S: i) for j(S: j) S"
+    )
+    deps = analyse(scop, "reassociate")
+    jammed = parse("for i(S: i) jam(2) for j(S: j + i) parallel S")
+    legality.check_marks(deps, jammed, parallel_reductions=True)
+    assert legality.carried_reductions(deps, jammed, "j") == ("S",)
+    in_turn = parse("for i(S: i) for j(S: j + i) parallel S")
+    assert legality.carried_reductions(deps, in_turn, "j") == ()
+    apart = parse("for i(S: i) jam(2) for j(S: j) parallel S")
+    assert legality.carried_reductions(deps, apart, "j") == ()
 
 
 def test_vector_loops_may_hold_loops() -> None:
