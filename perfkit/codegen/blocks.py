@@ -145,6 +145,9 @@ class BlockWriter:
             test = f"{name} <= {self.writer.bound(loop.upper)} - {reach}"
         step = loop.width * loop.step
         advance = f"++{name}" if step == 1 else f"{name} += {step}"
+        if loop.descending:
+            start = f"int64_t {name} = {self.writer.bound(loop.upper)}"
+            test, advance = f"{name} >= {self.writer.bound(loop.lower)}", f"--{name}"
         lines: list[str] = []
         if loop.comment:
             lines.append(f"{pad}/* {loop.comment} */")

@@ -65,7 +65,8 @@ class For:
     """``for (name = lower; name <= upper; name += step) body``.
 
     ``width`` > 1 marks the main part of a strip-mined loop: it runs while ``width`` iterations fit
-    below ``upper``, and takes them all at once. ``resumes`` says that the variable belongs to the
+    below ``upper``, and takes them all at once. A ``descending`` one has step 1 and runs backwards.
+    ``resumes`` says that the variable belongs to the
     :class:`Let` around the loop, so it carries on from wherever it stands. With ``until`` =
     (element, bytes) it ends early, where the element's address is a multiple of so many bytes.
     """
@@ -83,6 +84,7 @@ class For:
     combined: tuple[Register, ...] = ()  # elements that the threads reduce together
     ivdep: bool = False
     until: tuple[Access, int] | None = None
+    descending: bool = False
 
     def mark(self, kind: str) -> Mark | None:
         return next((m for m in self.marks if m.kind == kind), None)

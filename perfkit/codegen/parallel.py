@@ -13,6 +13,7 @@ from dataclasses import replace
 
 from perfkit.codegen.names import Names
 from perfkit.codegen.nodes import (
+    Bound,
     For,
     Guard,
     Instance,
@@ -145,7 +146,13 @@ def _share(nodes: tuple[Node, ...]) -> tuple[Node, ...]:
             case For() if node.mark("parallel") is not None:
                 inner = tuple(map(_without_parallel, node.body))
                 marks = tuple(m for m in node.marks if m.kind != "parallel")
-                result.append(replace(node, marks=marks, body=inner, schedule=_clause(node)))
+                clause = _clause(node)
+                backwards = clause == DYNAMIC and node.step == node.width == 1 and _grows(node)
+                result.append(
+                    replace(
+                        node, marks=marks, body=inner, schedule=clause, descending=backwards
+                    )
+                )
             case For() | Guard() | Let():
                 result.append(replace(node, body=_share(node.body)))
             case _:
@@ -171,6 +178,9 @@ def _without_parallel(node: Node) -> Node:
             return replace(node, body=tuple(map(_without_parallel, node.body)))
 
 
+DYNAMIC = "schedule(dynamic)"
+
+
 def _clause(loop: For) -> str:
     """Static for even iterations; dynamic where the work inside depends on the iteration.
 
@@ -188,8 +198,26 @@ def _clause(loop: For) -> str:
         if name == loop.name
     )  # fmt: skip
     if tiles and (uneven or any(_is_register_tile(n) for n in inside)):
-        return "schedule(dynamic)"
+        return DYNAMIC
     return "schedule(guided)" if uneven else "schedule(static)"
+
+
+def _grows(loop: For) -> bool:
+    """Whether later iterations do more: then they go first, so that no long one is left for last.
+
+    (Longest processing time first: R. Graham, SIAM J. Appl. Math. 17, 1969.)
+    """
+    inside = [n for n in walk(loop) if isinstance(n, For) and n is not loop]
+    return any(
+        _rises(n.upper, loop.name) and not _rises(n.lower, loop.name) for n in inside
+    )
+
+
+def _rises(bound: Bound, name: str) -> bool:
+    return any(
+        leaf.coefficient(name) + sum(c * d.inner.coefficient(name) for d, c in leaf.divs) > 0
+        for leaf in leaves(bound)
+    )
 
 
 def _is_register_tile(loop: For) -> bool:

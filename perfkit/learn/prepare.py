@@ -34,6 +34,7 @@ from perfkit.learn.variants import Variants
 from perfkit.runtime.build import Toolchain
 from perfkit.runtime.machine import Machine
 from perfkit.schedule.state import State
+from perfkit.search.auto import tile_sizes
 
 ISL_OPERATIONS = 3_000_000
 """isl's budget per program; the few that need more are not worth the time."""
@@ -102,7 +103,8 @@ def _prepare(prepared: Prepared, options: Options, settings: config.Settings) ->
 
         rng = Random(f"{sample.seed}-{sample.number}-variants")
         start = State.start(program.scop, sample.fp)
-        variants = Variants(start, analysis, simd_bytes, rng, rank).draw(options.variants)
+        shapes = tile_sizes(device, sizes)
+        variants = Variants(start, analysis, simd_bytes, rng, rank, shapes).draw(options.variants)
     texts = []
     target = Target(simd_bytes, options.threads)
     with _clock(spent, "code"):

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from random import Random
 
 from perfkit.analysis.dependences import Analysis
@@ -53,9 +53,11 @@ class Variants:
     """Draws distinct legal schedules of one program."""
 
     def __init__(
-        self, start: State, analysis: Analysis, simd_bytes: int, rng: Random, rank: Rank
-    ) -> None:
+        self, start: State, analysis: Analysis, simd_bytes: int, rng: Random, rank: Rank,
+        sizes: Sizes,
+    ) -> None:  # fmt: skip
         """``rank`` estimates the seconds of a state; smaller is better."""
+        self.sizes = sizes
         self.start = start
         self.analysis = analysis
         self.simd_bytes = simd_bytes
@@ -104,8 +106,8 @@ class Variants:
     def _seeds(self, count: int) -> None:
         """Seeds with ordinary tile sizes, then some with others; chosen by chance."""
         wanted = len(self.found) + count
-        sizes = [Sizes(), Sizes(self.rng.choice(TILE_SIZES), self.rng.choice(TILE_SIZES))]
-        for shape in sizes:
+        other = {n: self.rng.choice(TILE_SIZES) for n in ("outer", "inner")}
+        for shape in (self.sizes, replace(self.sizes, **other)):
             made = seeds.candidates(self.start, self.simd_bytes, self.analysis, shape)[1:]
             self.rng.shuffle(made)
             for seed in made:

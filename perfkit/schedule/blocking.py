@@ -15,14 +15,16 @@ loop goes innermost.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field
+from math import ceil
 
 from perfkit.analysis.dependences import Analysis
-from perfkit.analysis.footprint import WRITE, Walk, accesses, walks
+from perfkit.analysis.footprint import WRITE, Walk, accesses, trips_of, walks
 from perfkit.errors import BudgetExceeded, ScheduleError
 from perfkit.ir.expr import ITEMSIZE, Load
-from perfkit.ir.tree import Leaf, Loop, Node, Sequence, enclosing, find_loop, statements
+from perfkit.ir.scop import Statement
+from perfkit.ir.tree import Leaf, Loop, Node, Sequence, enclosing, find_loop, paths, statements
 from perfkit.schedule.base import chain, loop_names, tidy
 from perfkit.schedule.flow import preserves_flow
 from perfkit.schedule.legality import check_final, is_parallel, reduction_parallel
@@ -35,6 +37,13 @@ from perfkit.schedule.steps import Steps
 from perfkit.schedule.structure import Distribute
 from perfkit.schedule.tiling import Tile, tile_name
 
+CACHE_SHARE = 0.56
+"""Part of the second cache that a copied block of the left operand takes up."""
+
+
+UNEVEN = 4
+"""Tiles per thread where they do not have the same work."""
+
 
 @dataclass(frozen=True)
 class Sizes:
@@ -42,11 +51,15 @@ class Sizes:
 
     6 x 2 vectors leave room in 16 registers for two operand vectors and a broadcast. ``streams``
     rows are summed at once where nothing runs in lanes. Where the operand along the lanes is packed
-    once for all, into panels as wide as the register tile, smaller tiles of ``panel_jam_tile`` rows
-    share the work out more evenly.
+    once for all, into panels as wide as the register tile, a tile has as many rows as the second
+    ``cache`` holds and ``threads`` can share evenly; ``panel_jam_tile`` where the ``values`` of the
+    parameters are not known.
     """
 
     simd_bytes: int = 32
+    cache: int = 512 << 10
+    threads: int = 1
+    values: Mapping[str, int] = field(default_factory=dict)
     rows: int = 6
     vectors: int = 2
     streams: int = 8
@@ -144,7 +157,8 @@ def block_nest(builder: Steps, outer: str, sizes: Sizes, tiled: bool) -> None:
         contraction = (roles.jam, roles.lane, roles.sums[-1])
         if order[-3:] == contraction:
             start = builder.copy()
-            panels = (sizes.panel_jam_tile, width * sizes.vectors, sizes.sum_tile)
+            rows = panel_rows(builder, roles.jam, width, sizes)
+            panels = (rows, width * sizes.vectors, sizes.sum_tile)
             if not _tile_and_pack(builder, contraction, panels, whole=True):
                 builder.reset(start)
                 tiles = (sizes.jam_tile, sizes.lane_tile, sizes.sum_tile)
@@ -158,6 +172,38 @@ def block_nest(builder: Steps, outer: str, sizes: Sizes, tiled: bool) -> None:
         builder.attempt(Vectorize(roles.lane, width))
     if roles.jam and roles.sums:
         builder.attempt(Jam(roles.jam, sizes.rows if roles.lane else sizes.streams))
+
+
+def panel_rows(builder: Steps, loop: str, width: int, sizes: Sizes) -> int:
+    """Rows of a tile whose part of the left operand stays in the second cache.
+
+    Each tile of rows streams the whole right operand from further away, so few tiles are better
+    than many; that leaves a part of the cache to the panels. The tiles are of one size, as many as
+    the threads can share; more where they do not have the same work.
+    """
+    inside = statements(find_loop(builder.tree, loop))
+    scop = builder.state.scop
+    if not sizes.values.keys() >= set(scop.parameters):
+        return sizes.panel_jam_tile
+    poly = builder.analysis.polyhedra(scop)
+    path = paths(builder.tree)[inside[0]]
+    place = next(k for k, (x, _) in enumerate(path) if x.name == loop)
+    trip = trips_of(poly, inside[0], tuple(v for _, v in path), sizes.values)[place].mean
+    bytes_per_row = sizes.sum_tile * sizes.simd_bytes // width
+    most = max(sizes.rows, int(CACHE_SHARE * sizes.cache) // bytes_per_row)
+    if all(_is_box(scop.statement(n)) for n in inside):
+        tiles = sizes.threads * max(1, ceil(trip / (sizes.threads * most)))
+    else:
+        tiles = max(UNEVEN * sizes.threads, ceil(trip / most))
+    return max(1, ceil(trip / (tiles * sizes.rows))) * sizes.rows
+
+
+def _is_box(statement: Statement) -> bool:
+    """Whether no bound of an iterator depends on another iterator."""
+    own = set(statement.iterators)
+    return all(
+        len(own & c.expr.names()) <= 1 for piece in statement.domain.pieces for c in piece
+    )
 
 
 def _tile_and_pack(

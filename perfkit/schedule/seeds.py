@@ -109,12 +109,13 @@ def jammed(base: Steps, simd_bytes: int) -> Steps | None:
     return steps if jam_recurrences(steps) else None
 
 
-def blocked(base: Steps, found: Found | None, simd_bytes: int) -> Steps:
+def blocked(base: Steps, found: Found | None, simd_bytes: int, sizes: Sizes) -> Steps:
     """An order, the present one without ``found``, blocked for caches and registers."""
     steps = base.copy()
     if found is not None:
         steps.take(Order.of(unsink(steps.dependences, coincident_first(found).tree)))
-    done, state = block(steps.state, steps.analysis, Blocks(simd_bytes=simd_bytes))
+    blocks = Blocks(simd_bytes, sizes.cache, sizes.threads, sizes.values)
+    done, state = block(steps.state, steps.analysis, blocks)
     return Steps(state, steps.analysis, (*steps.done, *done))
 
 
@@ -185,7 +186,7 @@ def _all(start: Steps, simd_bytes: int, sizes: Sizes) -> Iterator[Seed]:
         yield from _seed(f"parallel{suffix}", parallel, base, simd_bytes)
         yield from _seed(f"parallel-all{suffix}", parallel, base, simd_bytes, True)
         yield from _seed(f"parallel-jam{suffix}", jammed, base, simd_bytes)
-        yield from _seed(f"block{suffix}", blocked, base, None, simd_bytes)
+        yield from _seed(f"block{suffix}", blocked, base, None, simd_bytes, sizes)
         orders: list[Node] = []
         alone = _try(f"dependences{suffix}", _is_connected, base)
         for fusion in ("smart",) if alone else FUSIONS:
@@ -200,7 +201,7 @@ def _all(start: Steps, simd_bytes: int, sizes: Sizes) -> Iterator[Seed]:
                     f"{label}-time-{form}", timed, base, order, simd_bytes, sizes.cache, form
                 )
             yield from _seed(f"{label}-notile", untiled, base, order, simd_bytes)
-            yield from _seed(f"{label}-block", blocked, base, order, simd_bytes)
+            yield from _seed(f"{label}-block", blocked, base, order, simd_bytes, sizes)
             if alone or fusion == "min":  # a factorization is one nest, fused or not
                 yield from _seed(f"{label}-panels", paneled, base, order, simd_bytes)
 

@@ -5,8 +5,8 @@ Each function adds steps to a script where they are legal and look worth it, and
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from itertools import permutations
 
 from perfkit.ir.tree import Loop, Node, Sequence, depth_of, find_loop, loops, statements
@@ -37,12 +37,16 @@ MOST_ORDERED = 3
 class Sizes:
     """Tile sizes: ``inner`` for the loop that runs in lanes, ``outer`` for the others.
 
-    ``cache`` has the bytes of the cache that blocks of several time steps are to stay in.
+    ``cache`` has the bytes of a core's second cache, which blocks of several time steps and copied
+    blocks of matrices are to stay in. ``values`` gives the parameters that are known, and
+    ``threads`` is how many share the blocks of a loop whose length then is known.
     """
 
     outer: int = 32
     inner: int = 64
     cache: int = 512 << 10
+    threads: int = 1
+    values: Mapping[str, int] = field(default_factory=dict)
 
 
 # -- bands -----------------------------------------------------------------------------------

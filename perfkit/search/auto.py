@@ -84,6 +84,12 @@ class Problem:
         )
 
 
+def tile_sizes(device: Device, values: Mapping[str, int]) -> seeds.Sizes:
+    """What the seeds size their tiles by; ``values`` are the parameters that are known."""
+    cache = device.levels[min(1, len(device.levels) - 1)].bytes
+    return seeds.Sizes(cache=cache, threads=device.threads, values=values)
+
+
 def plan_of(settings: config.Settings) -> Plan:
     """The bounds of a search that the settings ask for."""
     return Plan(
@@ -117,7 +123,10 @@ def candidates(
 
 def _seeds(problem: Problem) -> list[Seed]:
     try:
-        return seeds.candidates(problem.state, problem.simd_bytes, problem.analysis)
+        return seeds.candidates(
+            problem.state, problem.simd_bytes, problem.analysis,
+            tile_sizes(problem.device, problem.sizes),
+        )  # fmt: skip
     except BudgetExceeded as error:
         log.get("search").warning("the original order is kept: %s", error)
         return [seeds.original(problem.state)]
@@ -198,4 +207,4 @@ def _rank(seed: Seed) -> tuple[int, int, str]:
     return (order, detail, seed.name)
 
 
-__all__ = ["Problem", "candidates", "finalists", "plan_of", "ranked"]
+__all__ = ["Problem", "candidates", "finalists", "plan_of", "ranked", "tile_sizes"]

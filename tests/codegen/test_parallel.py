@@ -135,6 +135,27 @@ for i(S0: i) for j(S0: j) S0
     assert clause in source
 
 
+@pytest.mark.parametrize(
+    ("limit", "head"),
+    [
+        ("0 <= j <= i", "i_t >= 0; --i_t"),
+        ("i <= j < n", "++i_t"),
+    ],
+)
+def test_long_iterations_go_first(tmp_path: Path, limit: str, head: str) -> None:
+    text = f"""
+params n
+context n >= 1
+array a[n, n] float64
+S0[i, j]: 0 <= i < n and {limit}: a[i, j] = a[i, j] * 2.0
+tree
+for i(S0: i) for j(S0: j) S0
+"""
+    state = scheduled(text, "Tile(i=4, j=4)\nParallelize(i_t)")
+    source = assert_same(tmp_path, state, {"n": 1}, {"n": 23})
+    assert head in source
+
+
 def test_strips_of_a_parallel_loop_leave_a_tail(tmp_path: Path) -> None:
     """The strips' loop has a variable of its own, so what is left over finds its own start."""
     text = """

@@ -48,7 +48,7 @@ def _variants(count: int = 12, seed: int = 1) -> Any:
     program = read(MATVEC)
     start = State.start(program.scop)
     analysis = Analysis(3_000_000, True)
-    return start, Variants(start, analysis, 32, Random(seed), lambda s: 1.0).draw(count)
+    return start, Variants(start, analysis, 32, Random(seed), lambda s: 1.0, Sizes()).draw(count)
 
 
 def test_variants_are_distinct_legal_and_start_with_the_original() -> None:
