@@ -33,6 +33,7 @@ from perfkit.learn.source import read
 from perfkit.learn.variants import Variants
 from perfkit.runtime.build import Toolchain
 from perfkit.schedule import script
+from perfkit.schedule.shape import Sizes
 from perfkit.schedule.state import State
 
 MATVEC = """\
@@ -48,7 +49,8 @@ def _variants(count: int = 12, seed: int = 1) -> Any:
     program = read(MATVEC)
     start = State.start(program.scop)
     analysis = Analysis(3_000_000, True)
-    return start, Variants(start, analysis, 32, Random(seed), lambda s: 1.0, Sizes()).draw(count)
+    made = Variants(start, analysis, 32, Random(seed), lambda s: 1.0, Sizes())
+    return start, made.draw(count)
 
 
 def test_variants_are_distinct_legal_and_start_with_the_original() -> None:

@@ -23,7 +23,8 @@ def rows_of(limits: str, values: Mapping[str, int], threads: int = 2, cache: int
         "array C[n, m] float64\n"
         "array A[n, p] float64\n"
         "array B[p, m] float64\n"
-        f"S[i, j, k]: 0 <= i < n and {limits} and 0 <= k < p: C[i, j] = C[i, j] + A[i, k] * B[k, j]\n"
+        f"S[i, j, k]: 0 <= i < n and {limits} and 0 <= k < p: "
+        "C[i, j] = C[i, j] + A[i, k] * B[k, j]\n"
         "tree\n"
         "for i(S: i) for j(S: j) for k(S: k) S"
     )
