@@ -106,8 +106,8 @@ class Variants:
     def _seeds(self, count: int) -> None:
         """Seeds with ordinary tile sizes, then some with others; chosen by chance."""
         wanted = len(self.found) + count
-        other = {n: self.rng.choice(TILE_SIZES) for n in ("outer", "inner")}
-        for shape in (self.sizes, replace(self.sizes, **other)):
+        outer, inner = self.rng.choice(TILE_SIZES), self.rng.choice(TILE_SIZES)
+        for shape in (self.sizes, replace(self.sizes, outer=outer, inner=inner)):
             made = seeds.candidates(self.start, self.simd_bytes, self.analysis, shape)[1:]
             self.rng.shuffle(made)
             for seed in made:
