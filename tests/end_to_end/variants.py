@@ -73,7 +73,7 @@ def _few(start: State, simd_bytes: int, analysis: Analysis, sizes: Sizes) -> lis
         order = pluto.schedule(base.dependences, pluto.Options("smart"))
         made = {
             "pluto": seeds.tiled(base, order, simd_bytes, sizes),
-            "block": seeds.blocked(base, None, simd_bytes),
+            "block": seeds.blocked(base, None, simd_bytes, sizes),
         }
     except (BudgetExceeded, ScheduleError):
         return found

@@ -57,7 +57,7 @@ static int64_t cholesky_kernel(int64_t n, int64_t A_1, double (*restrict A)[A_1]
       perfkit_bind(perfkit_home);
       for (int64_t k_t = -1; k_t <= floor_div(n - 1, 16); ++k_t) {
         #pragma omp for schedule(dynamic)
-        for (int64_t i_t = floor_div(k_t + 1, 2); i_t <= min_int64(k_t, floor_div(n - 1, 32)); ++i_t) {
+        for (int64_t i_t = min_int64(k_t, floor_div(n - 1, 32)); i_t >= floor_div(k_t + 1, 2); --i_t) {
           if (2 * i_t >= k_t + 1) {
             for (int64_t j_t = floor_div(i_t + k_t, 2) - i_t; j_t <= floor_div(i_t, 2); ++j_t) {
               for (int64_t k = 32 * k_t - 32 * i_t; k <= 32 * k_t - 32 * i_t + 31; ++k) {
