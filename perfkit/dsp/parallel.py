@@ -1,18 +1,23 @@
 """Dynamic sequence parallelism of a whole model, without changing it.
 
 :func:`parallelize` runs the model once on shapes (:mod:`perfkit.dsp.trace`), plans
-(:mod:`perfkit.dsp.stages`) and adds forward hooks. The model stays the user's object: class,
-configuration, parameters and their names, training flags and checkpointing are as before. Its
-forward runs as written, on sharded tensors (:mod:`perfkit.dsp.sharded`), for other shapes too.
+(:mod:`perfkit.dsp.stages`) and puts a method around the model's ``forward``. The model stays the
+user's object: class, configuration, parameters and their names, training flags and checkpointing
+are as before. Its forward runs as written, on sharded tensors (:mod:`perfkit.dsp.sharded`), for
+other shapes too. (Hooks on the model itself would do, but torch.compile calls those of the module
+that it is given outside of the graph.)
 """
 
 from __future__ import annotations
 
 import contextlib
+import copy
 import inspect
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
+from types import MethodType
 from typing import Any
 
 import torch
@@ -58,7 +63,7 @@ class Planned:
 
 
 class Parallel:
-    """What a parallelized model carries: its plan and its hooks."""
+    """What a parallelized model carries: its plan, its own forward, and hooks on its modules."""
 
     def __init__(
         self,
@@ -79,10 +84,9 @@ class Parallel:
             for name, p in inspect.signature(model.forward).parameters.items()
             if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)
         )
-        self.handles = [
-            model.register_forward_pre_hook(self._begin, with_kwargs=True),
-            model.register_forward_hook(self._end, with_kwargs=True),
-        ]
+        self.model, self.own = model, vars(model).get("forward")
+        self.original = model.forward
+        model.forward = MethodType(_around(model.forward), self)
         self.framing: list[Any] = []
         self.sum = ParameterSum(group) if gradients == "sum" and self.ranks > 1 else None
         if self.sum is not None:
@@ -103,14 +107,29 @@ class Parallel:
         self.framing = []
         for path, most in self.decision.modules.items():
             module = model.get_submodule(path)
-            before, after = self._framing(path, most)
+            before = partial(self._before, path, most)
             self.framing.append(module.register_forward_pre_hook(before, with_kwargs=True))
-            self.framing.append(module.register_forward_hook(after, with_kwargs=True))
+            self.framing.append(module.register_forward_hook(self._after, with_kwargs=True))
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Parallel:
+        """For a copy of the model: the same plan and ranks, hooks and gradients of its own."""
+        made = copy.copy(self)
+        memo[id(self)] = made
+        for name in ("model", "own", "original", "framing"):
+            setattr(made, name, copy.deepcopy(getattr(self, name), memo))
+        made.sum = None if self.sum is None else ParameterSum(self.group)
+        return made
 
     def remove(self) -> None:
         """Give the model back as it was."""
-        for handle in (*self.handles, *self.framing):
+        self.enabled = False  # where somebody else has put a function around ours, it stays
+        for handle in self.framing:
             handle.remove()
+        ours = vars(self.model).get("forward")
+        if isinstance(ours, MethodType) and ours.__self__ is self:
+            del self.model.forward
+            if self.own is not None:
+                self.model.forward = self.own
         if self.sum is not None:
             self.sum.remove()
 
@@ -136,20 +155,22 @@ class Parallel:
         finally:
             self.clock = None
 
-    # -- hooks -------------------------------------------------------------------------------
+    # -- around the model's forward ------------------------------------------------------------
 
-    def _begin(
-        self, model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
+    def forward(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """The model's forward: whole tensors in and out, sharded ones inside."""
         if not self.enabled or len(args) > len(self.names):
-            return None
-        given = {**dict(zip(self.names, args, strict=False)), **kwargs}
+            return self.original(*args, **kwargs)
+        given = self._begin({**dict(zip(self.names, args, strict=False)), **kwargs})
+        return self._end(given, self.original(**given))
+
+    def _begin(self, given: dict[str, Any]) -> dict[str, Any]:
         group: GroupLike = self.group
         if torch.compiler.is_compiling():
             group = self.process_group  # Dynamo knows groups, but not how to find them by name
             torch._C._push_on_torch_function_stack(_SEQUENCES)
         else:
-            self._keep_up(model, given)
+            self._keep_up(self.model, given)
         run = Run(
             group,
             self.ranks,
@@ -174,7 +195,7 @@ class Parallel:
             if self.ranks > 1:
                 x = summed(x, self.group, factor)
             given[name] = run.wrap(x, x.shape, places, None)
-        return (), given
+        return given
 
     def _keep_up(self, model: nn.Module, given: Mapping[str, Any]) -> None:
         """Take notice of what was added to the model, and of what is around it."""
@@ -198,15 +219,11 @@ class Parallel:
                 "average over the flattened (dp, sp) mesh"
             )
 
-    def _end(
-        self, model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any
-    ) -> Any:
-        if not self.enabled:
-            return None
+    def _end(self, given: dict[str, Any], output: Any) -> Any:
         if torch.compiler.is_compiling():
             torch._C._pop_torch_function_stack()
         found = self._outside(output)
-        entered = first_sharded(args, kwargs)
+        entered = first_sharded((), given)
         if entered is not None:
             entered.run.over = True
             if entered.run.strayed:
@@ -234,18 +251,35 @@ class Parallel:
             return x
         return scaled(x, 1.0 if mean else 1.0 / self.ranks)
 
-    def _framing(self, path: str, most: int) -> tuple[Callable[..., None], Callable[..., None]]:
-        def before(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-            found = first_sharded(args, kwargs) if self.enabled else None
-            if found is not None:
-                found.run.enter(path, most)
+    def _before(
+        self, path: str, most: int, _: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> None:
+        found = first_sharded(args, kwargs) if self.enabled else None
+        if found is not None:
+            found.run.enter(path, most)
 
-        def after(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> None:
-            found = first_sharded(args, kwargs) if self.enabled else None
-            if found is not None:
-                found.run.leave()
+    def _after(
+        self, _: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any
+    ) -> None:
+        found = first_sharded(args, kwargs) if self.enabled else None
+        if found is not None:
+            found.run.leave()
 
-        return before, after
+
+def _around(original: Callable[..., Any]) -> Callable[..., Any]:
+    """A function with the signature of a model's forward, for a method of :class:`Parallel`.
+
+    As a method, not a closure, it follows when the model is copied (``copy.deepcopy``).
+    """
+
+    def forward(self: Parallel, *args: Any, **kwargs: Any) -> Any:
+        return self.forward(args, kwargs)
+
+    signature = inspect.signature(original)
+    first = inspect.Parameter("self", inspect.Parameter.POSITIONAL_ONLY)
+    parameters = [first, *signature.parameters.values()]
+    forward.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
+    return forward
 
 
 def parallelize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import inspect
 from pathlib import Path
 
 import pytest
@@ -73,6 +74,35 @@ def adapt(model: nn.Module) -> None:
         for name, child in list(module.named_children()):
             if name in ("qkv", "query", "to_q") and isinstance(child, nn.Linear):
                 setattr(module, name, LowRank(child, 2))
+
+
+def copied() -> None:
+    """A copy, as for averaged weights, is sharded too, and is its own model."""
+    model, inputs = built("stdit", 5, 9)
+    plain = copy.deepcopy(model)
+    signature = inspect.signature(model.forward)
+    dsp.parallelize(model, None, EXPLICIT["stdit"], sample=inputs)
+    assert inspect.signature(model.forward) == signature
+    other = copy.deepcopy(model)
+    with torch.no_grad():
+        for p in other.parameters():
+            p.mul_(1.25)
+    changed = copy.deepcopy(plain)
+    changed.load_state_dict(other.state_dict())
+    for mine, reference in ((other, changed), (model, plain)):
+        wanted = outputs_and_gradients(reference, inputs)
+        assert distance(outputs_and_gradients(mine, inputs), wanted) < 1e-9
+    dsp.restore(model)
+    assert "forward" not in vars(model)
+    counters = dsp.counters()
+    counters.reset()
+    wanted = outputs_and_gradients(changed, inputs)
+    assert distance(outputs_and_gradients(other, inputs), wanted) < 1e-9
+    assert sum(c.sent for c in counters)
+
+
+def test_copies_are_models_of_their_own() -> None:
+    launch(2, copied, timeout=300)
 
 
 def adapted() -> list[int]:
