@@ -142,13 +142,13 @@ def _by_height(batch: Sequence[Looped]) -> list[list[tuple[int, int]]]:
 
 def train(
     groups: Sequence[Group], seed: int, epochs: int, told: Callable[[int, float], None],
-    rate: float = 1e-3, programs: int = 8,
+    rate: float = 1e-3, programs: int = 8, decay: float = 1e-2,
 ) -> Looper:  # fmt: skip
     """Train on the programs whose original order was measured."""
     torch.manual_seed(seed)
     usable = [g for g in groups if g.original >= 0]
     network = Looper(Scales.of([x for g in usable for x in g.looper]))
-    optimizer = torch.optim.AdamW(network.parameters(), rate, weight_decay=1e-2)
+    optimizer = torch.optim.AdamW(network.parameters(), rate, weight_decay=decay)
     batches = math.ceil(len(usable) / programs)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, epochs * batches)
     for epoch in range(epochs):
