@@ -22,6 +22,7 @@ from perfkit.learn.looper import Looped, looped
 from perfkit.learn.prepare import ISL_OPERATIONS
 from perfkit.learn.source import read
 from perfkit.schedule import script
+from perfkit.schedule.base import TreeTransform
 from perfkit.schedule.state import State
 
 Array = np.ndarray[Any, Any]
@@ -99,10 +100,17 @@ def group_of(entry: Entry, device: Device) -> Group | None:
 
 
 def apply(start: State, text: str, analysis: Analysis) -> State:
-    """Replay a script that was legal when it was measured; nothing is proved again."""
+    """Replay a script that was legal when it was measured; nothing is proved without need.
+
+    Only where a step has several forms, the first legal one is looked for as it was then.
+    """
     state = start
     for step in script.parse(text):
-        state = script.apply_step(state, step, analysis)
+        forms = step.rewrites(state, analysis) if isinstance(step, TreeTransform) else ()
+        if len(forms) == 1:
+            state = state.with_tree(forms[0])
+        else:
+            state = script.apply_step(state, step, analysis)
     return state
 
 

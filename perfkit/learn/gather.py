@@ -25,7 +25,7 @@ from typing import Any, TypeVar
 
 import perfkit
 from perfkit import config, log
-from perfkit.errors import DatasetError, MeasureError
+from perfkit.errors import DatasetError, LockTimeout, MeasureError
 from perfkit.learn import dataset
 from perfkit.learn.dataset import Entry, Row
 from perfkit.learn.measure import Outcome, Runner
@@ -119,8 +119,11 @@ class Gatherer:
                 except DatasetError as error:
                     log.get("learn").warning("left out: %s", error)
                 else:
-                    with machine_lock():
-                        entry = finish(prepared, runner, machine)
+                    try:
+                        with machine_lock(max(0.0, deadline - time.monotonic())):
+                            entry = finish(prepared, runner, machine)
+                    except LockTimeout:
+                        return  # somebody else has measured until the end
                     dataset.write_shard(self.options.folder, [entry], meta)
                     self.progress.measured(entry)
                 shutil.rmtree(place, ignore_errors=True)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import fcntl
+import getpass
 import itertools
 import json
 import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -249,6 +252,21 @@ def test_a_broken_pending_program_is_passed_over(tmp_path: Path) -> None:
     gatherer.measure(time.monotonic() + 60)
     assert gatherer.progress.programs == 1 and not prepare.pending(options)
     assert len(dataset.load(tmp_path)) == 1
+
+
+def test_waiting_for_the_machine_ends_with_the_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = _options(tmp_path / "data")
+    prepare.prepare(SAMPLE, options, config.current())
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    gatherer = Gatherer(options, config.current(), lambda progress: None)
+    with (tmp_path / f"perfkit-measure-{getpass.getuser()}.lock").open("w") as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        gatherer.measure(time.monotonic() + 0.2)
+        assert not gatherer.progress.programs and prepare.pending(options)
+    gatherer.measure(time.monotonic() + 60)
+    assert gatherer.progress.programs == 1
 
 
 @pytest.mark.slow
