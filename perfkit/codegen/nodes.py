@@ -66,9 +66,9 @@ class For:
 
     ``width`` > 1 marks the main part of a strip-mined loop: it runs while ``width`` iterations fit
     below ``upper``, and takes them all at once. A ``descending`` one has step 1 and runs backwards.
-    ``resumes`` says that the variable belongs to the
-    :class:`Let` around the loop, so it carries on from wherever it stands. With ``until`` =
-    (element, bytes) it ends early, where the element's address is a multiple of so many bytes.
+    ``resumes`` says that the variable belongs to the :class:`Let` around the loop, so it carries on
+    from wherever it stands. With ``until`` = (element, bytes) it ends early, where the element's
+    address is a multiple of so many bytes.
     """
 
     name: str

@@ -111,6 +111,18 @@ tree
     assert source.count("#pragma omp single") == 1
 
 
+def doubled(limit: str) -> str:
+    """A matrix doubled where ``limit`` bounds the columns."""
+    return f"""
+params n
+context n >= 1
+array a[n, n] float64
+S0[i, j]: 0 <= i < n and {limit}: a[i, j] = a[i, j] * 2.0
+tree
+for i(S0: i) for j(S0: j) S0
+"""
+
+
 @pytest.mark.parametrize(
     ("limit", "steps", "clause"),
     [
@@ -123,15 +135,7 @@ tree
 def test_uneven_iterations_are_handed_out_in_small_parts(
     tmp_path: Path, limit: str, steps: str, clause: str
 ) -> None:
-    text = f"""
-params n
-context n >= 1
-array a[n, n] float64
-S0[i, j]: 0 <= i < n and {limit}: a[i, j] = a[i, j] * 2.0
-tree
-for i(S0: i) for j(S0: j) S0
-"""
-    source = assert_same(tmp_path, scheduled(text, steps), {"n": 1}, {"n": 23})
+    source = assert_same(tmp_path, scheduled(doubled(limit), steps), {"n": 1}, {"n": 23})
     assert clause in source
 
 
@@ -143,15 +147,7 @@ for i(S0: i) for j(S0: j) S0
     ],
 )
 def test_long_iterations_go_first(tmp_path: Path, limit: str, head: str) -> None:
-    text = f"""
-params n
-context n >= 1
-array a[n, n] float64
-S0[i, j]: 0 <= i < n and {limit}: a[i, j] = a[i, j] * 2.0
-tree
-for i(S0: i) for j(S0: j) S0
-"""
-    state = scheduled(text, "Tile(i=4, j=4)\nParallelize(i_t)")
+    state = scheduled(doubled(limit), "Tile(i=4, j=4)\nParallelize(i_t)")
     source = assert_same(tmp_path, state, {"n": 1}, {"n": 23})
     assert head in source
 
