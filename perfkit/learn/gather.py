@@ -8,6 +8,7 @@ same command goes on from there.
 
 from __future__ import annotations
 
+import faulthandler
 import os
 import shutil
 import signal
@@ -18,9 +19,8 @@ from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wai
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
 from functools import partial
-from itertools import islice
+from itertools import chain, islice
 from multiprocessing import get_context
-from multiprocessing.synchronize import Event
 from typing import Any, TypeVar
 
 import perfkit
@@ -37,8 +37,11 @@ from perfkit.runtime.measure import machine_lock
 
 T = TypeVar("T")
 
-CHUNK = 32
+CHUNK = 96
 """Programs prepared before they are measured; the cores wait for the last one."""
+
+LONGEST = 60.0
+"""Seconds after which the worker of a program is killed: isl's C code hears of no other signal."""
 
 
 @dataclass
@@ -101,10 +104,15 @@ class Gatherer:
         done = self._done()
         fresh = (s for s in programs(self.options.seed) if s.number not in done)
         work = partial(prepare, options=self.options, settings=self.settings)
-        for made in in_workers(islice(fresh, count), work, deadline):
+        for made in in_workers(islice(fresh, count), work, deadline, self._lost, LONGEST):
             self.progress.prepared += 1
             self.progress.add(made.spent)
             self.told(self.progress)
+
+    def _lost(self, sample: Sample) -> None:
+        """Record that a program cannot be prepared, so that no later run tries again."""
+        entry = Entry(sample, (), f"its worker died, or took more than {LONGEST:.0f} s")
+        dataset.write_shard(self.options.folder, [entry], self._meta())
 
     def measure(self, deadline: float) -> None:
         """Measure what is ready, alone on the machine."""
@@ -174,42 +182,63 @@ def finish(prepared: Prepared, runner: Runner, machine: str) -> Entry:
 
 
 def in_workers(
-    samples: Iterator[Sample], work: Callable[[Sample], T], deadline: float
-) -> Iterator[T]:
+    samples: Iterator[Sample], work: Callable[[Sample], T], deadline: float,
+    lost: Callable[[Sample], None] = lambda sample: None, longest: float = 600.0,
+) -> Iterator[T]:  # fmt: skip
     """What ``work`` makes of programs, on all cores, as it gets ready, until the deadline.
 
-    When a worker dies, the programs in the making are left out with a warning.
+    A worker that takes ``longest`` seconds for one ends. When one does, or dies otherwise,
+    ``lost`` hears of the programs that were in the making.
     """
     context, workers = get_context("spawn"), os.cpu_count() or 1
+    again: list[Sample] = []
     more = True
     while more and time.monotonic() < deadline:
-        enough = context.Event()
+        enough = context.RawValue("b", 0)  # an Event's set waits for waiters, dead ones too
         pool = ProcessPoolExecutor(workers, context, _start_worker, (os.getpid(), enough))
-        waiting: set[Future[T]] = set()
+        waiting: dict[Future[T], Sample] = {}
+        samples, again = chain(again, samples), []
         try:
             while True:
                 for sample in islice(samples, 2 * workers - len(waiting)):
-                    waiting.add(pool.submit(work, sample))
+                    waiting[pool.submit(_bounded, work, sample, longest)] = sample
                 left = deadline - time.monotonic()
                 more = bool(waiting)
                 if not more or left <= 0:
                     break
-                done, waiting = wait(waiting, left, return_when=FIRST_COMPLETED)
-                yield from (future.result() for future in done)
+                done, _ = wait(waiting, left, return_when=FIRST_COMPLETED)
+                for future in done:
+                    found = future.result()
+                    del waiting[future]
+                    yield found
         except BrokenProcessPool:
-            log.get("learn").warning("a worker died; %d programs are left out", len(waiting) + 1)
+            # programs are begun in the order in which they were handed over
+            begun, again = list(waiting.values())[:workers], list(waiting.values())[workers:]
+            log.get("learn").warning("a worker died; %d programs are left out", len(begun))
+            for sample in begun:
+                lost(sample)
         finally:
-            enough.set()
+            enough.value = 1
             pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _start_worker(parent: int, enough: Event) -> None:
+def _bounded(work: Callable[[Sample], T], sample: Sample, longest: float) -> T:
+    """End this process when ``work`` takes too long, wherever it is."""
+    with open(os.devnull, "w") as nowhere:
+        faulthandler.dump_traceback_later(longest, exit=True, file=nowhere)
+        try:
+            return work(sample)
+        finally:
+            faulthandler.cancel_dump_traceback_later()
+
+
+def _start_worker(parent: int, enough: Any) -> None:
     """Leave Ctrl-C to the parent, and end with it, or when it has enough, whatever runs."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
     def watch() -> None:
-        while os.getppid() == parent and not enough.wait(0.5):
-            pass
+        while os.getppid() == parent and not enough.value:
+            time.sleep(0.5)
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()

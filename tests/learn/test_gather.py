@@ -28,7 +28,7 @@ from perfkit.learn import dataset, prepare
 from perfkit.learn.batch import compile_batch, definitions, merge
 from perfkit.learn.dataset import Entry, Row
 from perfkit.learn.families import HELD_OUT
-from perfkit.learn.gather import Gatherer, finish
+from perfkit.learn.gather import Gatherer, finish, in_workers
 from perfkit.learn.measure import Job, Runner
 from perfkit.learn.programs import Sample, programs
 from perfkit.learn.runner import data, differs
@@ -284,3 +284,21 @@ def test_a_killed_build_loses_nothing_that_was_measured(tmp_path: Path, after: f
         dataset.read_shard(path)
     for place in prepare.pending(_options(tmp_path)):
         prepare.load(place)
+
+
+def stuck_at_two(sample: Sample) -> int:
+    """A program whose preparation hangs in C code that takes no signals."""
+    if sample.number == 2:
+        signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+        time.sleep(60)
+    return sample.number
+
+
+def test_a_program_that_hangs_is_left_out_and_the_others_go_on() -> None:
+    samples = itertools.islice(programs(0), 8)
+    lost: list[int] = []
+    found = list(
+        in_workers(samples, stuck_at_two, time.monotonic() + 60, lambda s: lost.append(s.number), 2)
+    )
+    assert 2 in lost and len(lost) <= (os.cpu_count() or 1)
+    assert sorted([*found, *lost]) == list(range(8))
