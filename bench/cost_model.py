@@ -2,11 +2,10 @@
 
 DIR is a data set of ``perfkit dataset build``. The shipped weights (or ``--weights``) are compared
 with the LOOPer baseline, which is trained here on the same training split (needs torch), and with
-the analytic roofline guess, on held-out programs, held-out families and, with ``--polybench``, what
-``bench.cost_model_polybench`` measured. The "analytic" row is the model behind ``auto`` without
-weights. The noise row predicts a
-schedule's fastest round by its second fastest. LOOPer predicts speedups; its seconds take the
-measured time of the original order, which the others do not see.
+the analytic roofline with caches (what ``auto`` has without weights), on held-out programs,
+held-out families and, with ``--polybench``, what ``bench.cost_model_polybench`` measured. The noise
+row predicts a schedule's fastest round by its second fastest. LOOPer predicts speedups; its seconds
+take the measured time of the original order, which the others do not see.
 """
 
 from __future__ import annotations
@@ -14,6 +13,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import json
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 
 from bench.cost_model_polybench import groups as polybench_groups
+from perfkit import config
 from perfkit.cost import model
 from perfkit.cost.device import Device
 from perfkit.cost.model import Model
@@ -29,7 +30,8 @@ from perfkit.cost.model_boosted import Boosted
 from perfkit.cost.model_tree import TreeTransformer
 from perfkit.errors import PerfkitError
 from perfkit.learn import dataset
-from perfkit.learn.examples import Group, groups, select
+from perfkit.learn.example_store import ExampleStore, groups
+from perfkit.learn.examples import Group, select
 from perfkit.learn.metrics import METRICS, evaluate
 from perfkit.runtime.machine import Machine
 
@@ -39,13 +41,8 @@ Table = dict[str, dict[str, dict[str, float]]]
 
 
 def guess(group: Group) -> Array:
-    """Seconds by the analytic terms of the features alone."""
-    return np.array([t.roofline * 2.0 ** t.rows["program"][0, -1] for t in group.tokens])
-
-
-def analytic(group: Group) -> Array:
-    """Seconds by the analytic model, where the group has them, else by its features."""
-    return group.analytic if group.analytic is not None else guess(group)
+    """Seconds by the analytic model."""
+    return np.array([t.roofline * np.exp(t.guess) for t in group.tokens])
 
 
 def learned(found: Model, group: Group) -> Array:
@@ -73,7 +70,6 @@ def table(found: Sequence[Group], shipped: Model, epochs: int) -> Table:
         rows["looper"] = {
             s: score([train.predict(network, g) for g in t], t) for s, t in tests.items()
         }
-    rows["analytic"] = {s: score([analytic(g) for g in t], t) for s, t in tests.items()}
     rows["roofline"] = {s: score([guess(g) for g in t], t) for s, t in tests.items()}
     again = {s: [g for g in t if np.isfinite(g.again).all()] for s, t in tests.items()}
     rows["noise"] = {s: score([g.again for g in t], t) for s, t in again.items()}
@@ -141,7 +137,8 @@ def main() -> None:
     except PerfkitError as error:
         parser.exit(1, f"bench.cost_model: {error}\n")
     device = Device.of(Machine.detect(), args.threads)
-    found = groups(rows_of, device, 2)
+    store = ExampleStore(config.current().cache_dir / "examples")
+    found = groups(rows_of, device, os.cpu_count() or 1, store)
     if args.polybench:
         found += polybench_groups(args.polybench, device)
     rows = table(found, shipped, args.looper_epochs)

@@ -25,7 +25,6 @@ from perfkit import config
 from perfkit.analysis.dependences import Analysis
 from perfkit.codegen.check import example_sizes
 from perfkit.codegen.target import Target
-from perfkit.cost.analytic import estimate
 from perfkit.cost.device import Device
 from perfkit.cost.features import Extractor
 from perfkit.errors import PerfkitError
@@ -46,7 +45,7 @@ from perfkit.search.beam import Plan, Ranked
 LONGEST = 60_000
 """Characters of C of one schedule."""
 
-PLAN = Plan(candidates=200, seconds=30.0)
+PLAN = Plan(candidates=120, seconds=12.0)
 
 
 def _program(name: str, dataset: str) -> tuple[Scop, Signature, dict[str, int]]:
@@ -141,20 +140,19 @@ def _group(stem: str, plain: dict[str, Any], device: Device) -> Group | None:
             state = apply(start, plain["scripts"][number], analysis)
             poly = analysis.polyhedra(state.scop)
             tokens = extractor.tokens(poly, state.scop, state.tree)
-            guess = estimate(poly, state.scop, state.tree, sizes, device).seconds
         except PerfkitError as error:
             sys.stderr.write(f"{stem}: schedule {number} is left out: {error}\n")
             continue
         times = sorted(taken)
         again = times[1] if len(times) > 1 else float("nan")
         view = looped(state.scop, state.tree, sizes)
-        rows.append((number, tokens, view, times[0], again, guess))
+        rows.append((number, tokens, view, times[0], again))
     if len(rows) < 3:
         return None
-    numbers, tokens_of, views, seconds, again_of, guesses = zip(*rows, strict=True)
+    numbers, tokens_of, views, seconds, again_of = zip(*rows, strict=True)
     original = numbers.index("0") if "0" in numbers else -1
     return Group(stem, "polybench", "polybench", tokens_of, views, np.array(seconds),
-                 np.array(again_of), original, np.array(guesses))  # fmt: skip
+                 np.array(again_of), original)  # fmt: skip
 
 
 def main() -> None:

@@ -24,11 +24,13 @@ from typing import Any
 
 import numpy as np
 
+from perfkit import config
 from perfkit.cost.device import Device
 from perfkit.cost.model import Model
 from perfkit.errors import PerfkitError
 from perfkit.learn import dataset, train_boosted, train_looper, train_tree
-from perfkit.learn.examples import Group, groups, select
+from perfkit.learn.example_store import ExampleStore, groups
+from perfkit.learn.examples import Group, select
 from perfkit.learn.metrics import evaluate
 from perfkit.learn.train_tree import Recipe
 from perfkit.runtime.machine import Machine
@@ -63,7 +65,7 @@ def draw(kind: str, rng: Random) -> Settings:
             "rate": about(3e-4, 3e-3), "decay": about(1e-3, 1e-1),
             "rank": rng.choice((0.1, 0.5, 1.0)),
             "dropout": rng.choice((0.0, 0.05, 0.1)), "width": rng.choice((64, 96, 128)),
-            "layers": rng.choice((2, 3)), "programs": rng.choice((4, 8, 16)),
+            "layers": rng.choice((2, 3)), "rows": rng.choice((128, 256, 512)),
         }  # fmt: skip
     if kind == "boosted":
         return {
@@ -139,8 +141,9 @@ def main() -> None:
     except PerfkitError as error:
         parser.exit(1, f"bench.cost_model_trials: {error}\n")
     device = Device.of(Machine.detect(), args.threads)
+    store = ExampleStore(config.current().cache_dir / "examples")
     splits = [r for r in rows if dataset.split_of(r.sample) in ("train", "valid")]
-    found = [g for g in groups(splits, device, os.cpu_count() or 1) if g.original >= 0]
+    found = [g for g in groups(splits, device, os.cpu_count() or 1, store) if g.original >= 0]
     known, tests = select(found, "train"), select(found, "valid")
     if not known or not tests:
         parser.exit(1, "bench.cost_model_trials: too few programs: gather more data\n")

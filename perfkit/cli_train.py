@@ -8,11 +8,12 @@ import sys
 from importlib import import_module
 from pathlib import Path
 
+from perfkit import config
 from perfkit.cost.device import Device
 from perfkit.cost.model import SHIPPED
 from perfkit.errors import SettingError
 from perfkit.learn import dataset
-from perfkit.learn.examples import groups
+from perfkit.learn.example_store import ExampleStore, groups
 from perfkit.runtime.machine import Machine
 
 
@@ -24,7 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--members", type=int, default=3, help="transformers in the ensemble")
-    parser.add_argument("--epochs", type=int, default=30)
+    parser.add_argument("--epochs", type=int, default=14)
     parser.add_argument("--threads", type=int, default=2, help="that the data were measured with")
 
 
@@ -39,7 +40,8 @@ def run(args: argparse.Namespace) -> int:
         ) from error
     entries = dataset.load(args.folder)
     device = Device.of(Machine.detect(), args.threads)
-    found = groups(entries, device, os.cpu_count() or 1)
+    store = ExampleStore(config.current().cache_dir / "examples")
+    found = groups(entries, device, os.cpu_count() or 1, store, _progress)
     recipe = recipes.Recipe(epochs=args.epochs)
     train.fit(
         found, dataset.fingerprint(entries), args.out, _tell, seed=args.seed,
@@ -51,3 +53,8 @@ def run(args: argparse.Namespace) -> int:
 
 def _tell(line: str) -> None:
     sys.stderr.write(line + "\n")
+
+
+def _progress(done: int, total: int) -> None:
+    if done % 100 == 0 or done == total:
+        _tell(f"features of {done} of {total} programs")

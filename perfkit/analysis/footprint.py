@@ -210,6 +210,11 @@ class Trip:
     mean: float
     total: float
 
+    @property
+    def is_single(self) -> bool:
+        """Whether the loop runs once whenever it is entered."""
+        return abs(self.mean - 1.0) < 1e-3
+
 
 class Trips:
     """Trip counts of the loops of a tree, for any sizes.

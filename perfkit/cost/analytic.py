@@ -27,15 +27,25 @@ OVERLAP = 0.3
 class Estimate:
     """Predicted time of one run, in seconds, and its parts.
 
-    ``compute`` is inner loops with all data in L1; ``memory`` has the time to fill each cache from
-    outside, nearest cache first; ``overhead`` is entering loops, and starting threads. They
-    overlap, so ``seconds`` is not their sum.
+    ``statements`` (by name), ``loops`` (entering and counting, by name) and ``waiting`` (barriers,
+    fresh pages) add up to ``seconds``. ``compute`` is inner loops with all data in L1, ``memory``
+    the time to fill each cache from outside, nearest cache first; those two overlap.
     """
 
-    seconds: float
+    statements: Mapping[str, float]
+    loops: Mapping[str, float]
+    waiting: float
     compute: float
     memory: tuple[float, ...]
-    overhead: float
+
+    @property
+    def seconds(self) -> float:
+        return sum(self.statements.values()) + self.overhead
+
+    @property
+    def overhead(self) -> float:
+        """Entering loops, and starting threads."""
+        return sum(self.loops.values()) + self.waiting
 
 
 def estimate(
@@ -48,29 +58,39 @@ def estimate(
     """
     facts = Facts.of(poly, scop, tree, sizes)
     compute = Compute(facts, device)
-    traffic = Traffic(facts, device, {n: s.widths for n, s in compute.shapes.items()})
+    return assess(compute, Traffic(facts, device, compute.widths), device)
+
+
+def assess(compute: Compute, traffic: Traffic, device: Device) -> Estimate:
+    """The estimate of a schedule whose operations and data are known."""
+    facts = compute.facts
     memory = [0.0] * len(device.levels)
-    seconds = computing = overhead = 0.0
-    charged: set[str] = set()
+    computing = 0.0
+    statements: dict[str, float] = {}
+    starting: dict[str, float] = {}
     for body in compute.bodies().values():
         threads = _threads(body[0], device)
         cycles = compute.body_cycles(body) + sum(map(traffic.tlb_cycles, body))
         busy = cycles / device.hertz / threads
-        levels = [sum(traffic.seconds(p, x, threads) for p in body) for x in device.levels]
+        each = {p.name: [traffic.seconds(p, x, threads) for x in device.levels] for p in body}
+        levels = [sum(column) for column in zip(*each.values(), strict=True)]
         moving = max(levels, default=0.0)
-        starting = 0.0
         for loop in body[0].path:
-            if loop.name not in charged:
-                charged.add(loop.name)
+            if loop.name not in starting:
                 share = _threads(body[0], device, loop)
-                starting += compute.loop_cycles(loop.name) / device.hertz / share
-        seconds += max(busy, moving) + OVERLAP * min(busy, moving) + starting
+                starting[loop.name] = compute.loop_cycles(loop.name) / device.hertz / share
+        seconds = max(busy, moving) + OVERLAP * min(busy, moving)
+        own = {
+            p.name: max(compute.body_cycles([p]) / device.hertz / threads, *each[p.name], 1e-12)
+            for p in body
+        }
+        scale = seconds / sum(own.values())
+        statements |= {name: scale * value for name, value in own.items()}
         computing += busy
-        overhead += starting
         memory = [a + b for a, b in zip(memory, levels, strict=True)]
-    waiting = _barriers(facts, tree, device) * device.barrier
+    waiting = _barriers(facts, facts.tree, device) * device.barrier
     waiting += traffic.fresh_pages(facts) * device.page_fault
-    return Estimate(seconds + waiting, computing, tuple(memory), overhead + waiting)
+    return Estimate(statements, starting, waiting, computing, tuple(memory))
 
 
 def assumed(scop: Scop, known: Mapping[str, int]) -> dict[str, int]:
@@ -97,7 +117,7 @@ def _barriers(facts: Facts, tree: Node, device: Device) -> float:
     if device.threads < 2:
         return 0.0
     entered = {
-        loop.name: placed.entered(k)
+        loop.name: 0.0 if placed.trips[k].is_single else placed.entered(k)
         for placed in facts.placed for k, loop in enumerate(placed.path)
     }  # fmt: skip
     trips = {
@@ -125,4 +145,4 @@ def _barriers(facts: Facts, tree: Node, device: Device) -> float:
     return 1.0 + visit(tree, 1.0) if has_parallel(tree) else 0.0
 
 
-__all__ = ["Device", "Estimate", "assumed", "estimate"]
+__all__ = ["Device", "Estimate", "assess", "assumed", "estimate"]

@@ -18,9 +18,10 @@ from typing import Any
 import numpy as np
 
 from perfkit import config, log
-from perfkit.cost.features import WIDTHS, Tokens
+from perfkit.cost.columns import WIDTHS
 from perfkit.cost.model import Model
 from perfkit.cost.scorer import shipped
+from perfkit.cost.tokens import Tokens
 from perfkit.errors import WeightsError
 from perfkit.runtime.machine import Machine
 

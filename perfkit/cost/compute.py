@@ -8,27 +8,15 @@ only where the innermost loop carries nothing.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
 
 from perfkit.cost.device import Device
 from perfkit.cost.facts import Facts, Move, Placed
+from perfkit.cost.operations import depth_of, operations
 from perfkit.ir.expr import (
-    FLOATS,
     ITEMSIZE,
-    Access,
-    Binary,
-    Call,
-    Cast,
-    Compare,
-    Const,
-    Expr,
-    Load,
-    Scalar,
-    Select,
-    Unary,
-    children,
     walk,
 )
 from perfkit.ir.tree import loops
@@ -54,24 +42,6 @@ FORWARD = 5.0
 AUTOMATIC = 1.25
 """How much longer loops take that the compiler vectorises: alias checks, unknown alignment."""
 
-_SCALAR_CYCLES = {"div": 5.0, "sqrt": 6.0, "fabs": 0.5, "abs": 0.5, "fmin": 1.0, "fmax": 1.0}
-_FUNCTION = 40.0
-_LOADED = 1e-9  # tells "loaded, nothing done yet" from "not loaded"
-_INTEGER_DIVISION = 12.0
-
-
-@dataclass(frozen=True, slots=True)
-class Operations:
-    """What one instance computes: cheap float operations, and cycles of the dear ones."""
-
-    fma: float
-    other: float
-    dear: float
-    chain: float
-    is_plain: bool
-    has_calls: bool
-
-
 @dataclass(frozen=True, slots=True)
 class Shape:
     """How the instances of a statement run: ``lanes`` at once, ``copies`` vectors side by side.
@@ -94,59 +64,6 @@ class Shape:
         )
 
 
-def operations(value: Expr, write: Access) -> Operations:
-    """Count the arithmetic of an expression; ``write`` is the element it goes to."""
-    adds = muls = other = dear = 0.0
-    plain = value.dtype in FLOATS
-    calls = False
-    for e in walk(value):
-        match e:
-            case Binary(op="add" | "sub", dtype=dtype) if dtype in FLOATS:
-                adds += 1
-            case Binary(op="mul", dtype=dtype) if dtype in FLOATS:
-                muls += 1
-            case Binary(op="div", dtype=dtype) if dtype in FLOATS:
-                dear += _SCALAR_CYCLES["div"] * (0.6 if ITEMSIZE[dtype] < 8 else 1.0)
-            case Binary(op="tdiv" | "tmod" | "floordiv" | "mod"):
-                dear, plain = dear + _INTEGER_DIVISION, False
-            case Unary(op="neg") if e.dtype in FLOATS:
-                other += 0.5
-            case Call(function=function):
-                dear += _SCALAR_CYCLES.get(function, _FUNCTION)
-                calls = calls or function not in _SCALAR_CYCLES
-                plain = False
-            case Cast(arg=arg) if isinstance(arg, Const | Scalar):
-                pass
-            case Binary() | Unary() | Compare() | Select() | Cast():
-                other, plain = other + 1, False
-            case _:
-                pass
-    return Operations(max(adds, muls), other, dear, _chain(value, write), plain, calls)
-
-
-def _chain(value: Expr, write: Access) -> float:
-    """Dependent operations from the loaded element to the result, in units of one addition."""
-    return _depth(value, lambda access: access == write)
-
-
-def _depth(value: Expr, starts: Callable[[Access], bool]) -> float:
-    """Operations on the longest way from a load that ``starts`` picks; 0 without one."""
-    step = 0.0
-    match value:
-        case Load(access=access):
-            return _LOADED if starts(access) else 0.0
-        case Binary(op=op):
-            step = 3.0 if op == "div" else 1.0
-        case Select():
-            step = 0.5
-        case Call():
-            step = 1.0
-        case _:
-            pass
-    inside = max((_depth(e, starts) for e in children(value)), default=0.0)
-    return inside + step if inside else 0.0
-
-
 class Compute:
     """Cycles by innermost body, and of the loops around them."""
 
@@ -163,6 +80,12 @@ class Compute:
             if loop.mark("vector")
         }
         self.shapes = {p.name: self._shape(p) for p in facts.placed}
+        self._busy: dict[tuple[str, ...], float] = {}
+
+    @property
+    def widths(self) -> dict[str, tuple[int, ...]]:
+        """See :attr:`Shape.widths`, by statement."""
+        return {n: s.widths for n, s in self.shapes.items()}
 
     # -- how it runs -----------------------------------------------------------------------------
 
@@ -199,17 +122,17 @@ class Compute:
         if vector is None and placed.path and self._automatic(placed):
             item = max(m.item_bytes for m in placed.moves)
             lanes = max(1, self.device.simd_bytes // item)
-            vector = len(placed.path) - 1
-            full *= _whole(placed.trips[-1].mean, lanes)
+            vector = placed.inner
+            full *= _whole(placed.trips[vector].mean, lanes)
             return Shape(lanes, full, tuple(factors), vector, AUTOMATIC)
         return Shape(lanes, full, tuple(factors), vector)
 
     def _automatic(self, placed: Placed) -> bool:
-        """Whether the compiler vectorises the innermost loop by itself."""
-        loop = placed.path[-1]
+        """Whether the compiler vectorises the innermost loop that it does not unroll, by itself."""
+        last = placed.inner
+        loop = placed.path[last]
         body = [self.by_name[n] for n in self.inside[loop.name]]
-        last = len(placed.path) - 1
-        if any(len(p.path) != len(placed.path) for p in body):
+        if any(p.inner != last for p in body):
             return False  # loops inside: not innermost
         body = [p for p in body if self._together(placed, p)]
         known = loop.mark("vector") is not None
@@ -256,6 +179,12 @@ class Compute:
 
     def body_cycles(self, body: Sequence[Placed]) -> float:
         """Cycles of all instances of the statements directly inside one loop."""
+        key = tuple(p.name for p in body)
+        if key not in self._busy:
+            self._busy[key] = self._body_cycles(body)
+        return self._busy[key]
+
+    def _body_cycles(self, body: Sequence[Placed]) -> float:
         busy = waiting = passed = 0.0
         most = max(p.instances for p in body)
         for placed in body:
@@ -293,8 +222,8 @@ class Compute:
                 copies *= 1 if move.is_invariant(k) else factor
             share = copies / side
             if last >= 0 and move.is_invariant(last):
-                # kept in registers while the innermost loop runs
-                share /= max(1.0, placed.trips[last].mean / (shape.factors[last] * lanes))
+                # kept in registers while the innermost loop runs, and those around that unroll
+                share /= max(1.0, _kept(placed, move) / (shape.factors[last] * lanes))
                 registers += copies
             if move.is_write:
                 stores += share
@@ -315,7 +244,7 @@ class Compute:
 
     def _latency(self, placed: Placed, shape: Shape) -> float:
         """Cycles from one vector instance to the next one that needs its result, per copy."""
-        last = len(placed.path) - 1
+        last = placed.inner
         if last < 0 or (shape.vector == last and not placed.write.is_invariant(last)):
             return 0.0
         chain = self.ops[placed.name].chain
@@ -333,7 +262,7 @@ class Compute:
         waiting = {m.access for m in reads if _carried(target, m, last)}
         if not waiting:
             return 0.0
-        chain = _depth(placed.statement.value, waiting.__contains__) * self.device.add_latency
+        chain = depth_of(placed.statement.value, waiting.__contains__) * self.device.add_latency
         # Copies that are jammed wait side by side.
         return (FORWARD + chain) / prod(shape.factors[:last])
 
@@ -349,11 +278,13 @@ class Compute:
             p.write.access.array for p in body
             if p is not placed and p.write.is_invariant(len(p.path) - 1)
         }  # fmt: skip
-        return _depth(placed.statement.value, lambda a: a.array in fed) * self.device.add_latency
+        return depth_of(placed.statement.value, lambda a: a.array in fed) * self.device.add_latency
 
     def loop_cycles(self, name: str) -> float:
         """Cycles for entering a loop and counting, its body apart."""
         users = [self.by_name[s] for s in self.inside[name]]
+        if all(p.trips[_index(p, name)].is_single for p in users):
+            return 0.0  # isl writes no loop
         entries = steps = 0.0
         inner = unrolled = True
         for placed in users:
@@ -372,6 +303,16 @@ class Compute:
         if unrolled:
             return 0.0
         return entries * LOOP_ENTRY + (0.0 if inner else steps * LOOP_STEP)
+
+
+def _kept(placed: Placed, move: Move) -> float:
+    """Iterations that an element stays in a register for."""
+    found = 1.0
+    for k in range(len(placed.path) - 1, placed.inner - 1, -1):
+        if not move.is_invariant(k):
+            break
+        found *= placed.trips[k].mean
+    return found
 
 
 def _index(placed: Placed, loop: str) -> int:
@@ -419,4 +360,4 @@ def _carried(write: Move, read: Move, k: int) -> bool:
     return still and len(times) == 1 and times != {0.0}
 
 
-__all__ = ["Compute", "Operations", "Shape", "operations"]
+__all__ = ["Compute", "Shape"]

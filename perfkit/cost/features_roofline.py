@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from perfkit.cost.compute import operations
 from perfkit.cost.device import Device
 from perfkit.cost.facts import Facts, Placed
+from perfkit.cost.operations import operations
 
 LEAST = 2e-7
 """Seconds of the shortest roofline: calling a kernel costs about as much."""

@@ -17,9 +17,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from math import ceil, prod
 
-from perfkit.cost.compute import operations
 from perfkit.cost.device import Gpu
 from perfkit.cost.facts import Facts, Move, Placed
+from perfkit.cost.operations import operations
 from perfkit.ir.expr import ITEMSIZE, Access
 from perfkit.ir.isl import Polyhedra
 from perfkit.ir.scop import Scop

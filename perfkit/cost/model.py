@@ -19,9 +19,10 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
-from perfkit.cost.features import SCHEMA, Tokens
+from perfkit.cost.columns import SCHEMA
 from perfkit.cost.model_boosted import Boosted
 from perfkit.cost.model_tree import TreeTransformer
+from perfkit.cost.tokens import Tokens
 from perfkit.errors import WeightsError
 
 Array = np.ndarray[Any, Any]
@@ -52,7 +53,9 @@ class Predictor(Protocol):
 class Model:
     """Members whose mean is the prediction, and what they were trained on.
 
-    ``bias`` and ``slope`` calibrate the mean for another machine, and ``linear`` (float
+    ``meta["deviation"]`` is how far predictions and times lie apart between schedules of a program
+    (one deviation of their logarithm), which adds to what the members disagree by. ``bias`` and
+    ``slope`` calibrate the mean for another machine, and ``linear`` (float
     [WIDTHS["program"]], or None) corrects the linear term of the program's features:
     ``bias + slope * mean + features @ linear``.
     """
@@ -78,7 +81,7 @@ class Model:
         found = self.bias + self.slope * each.mean(0)
         if self.linear is not None:
             found = found + np.stack([t.rows["program"][0] for t in tokens]) @ self.linear
-        return Prediction(found, each.std(0))
+        return Prediction(found, np.hypot(each.std(0), float(self.meta.get("deviation", 0.0))))
 
 
 MEMBERS: Mapping[str, type[TreeTransformer] | type[Boosted]] = {

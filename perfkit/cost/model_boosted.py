@@ -1,4 +1,7 @@
-"""Gradient-boosted regression trees over pooled features, evaluated on arrays."""
+"""Gradient-boosted regression trees over pooled features, evaluated on arrays.
+
+They correct the analytic model: their sum is added to the logarithm of its seconds.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from perfkit.cost.features import Tokens, pooled
+from perfkit.cost.pooling import pooled
+from perfkit.cost.tokens import Tokens
 
 Array = np.ndarray[Any, Any]
 
@@ -30,7 +34,8 @@ class Boosted:
     base: float
 
     def predict(self, tokens: Sequence[Tokens]) -> Array:
-        return self.evaluate(np.stack([pooled(t) for t in tokens]))
+        guesses = np.asarray([t.guess for t in tokens])
+        return guesses + self.evaluate(np.stack([pooled(t) for t in tokens]))
 
     def evaluate(self, rows: Array) -> Array:
         """float64 [rows] for float32 [rows, features]."""

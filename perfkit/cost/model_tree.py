@@ -2,8 +2,10 @@
 
 Every kind of token has its own embedding. A layer is pre-normalised self-attention, whose scores
 have a learned bias for how two tokens stand to each other in the tree, and a two-layer network with
-tanh-approximated GELU. The prediction is read from the program's token, plus a linear term on its
-features. :mod:`perfkit.learn.train_tree` is the same function in torch.
+tanh-approximated GELU. The model corrects the analytic one term by term: every statement and loop,
+and the program's waiting, has its seconds multiplied by the exponential of what is read from its
+token, and the prediction is the logarithm of their sum. :mod:`perfkit.learn.train_tree` is the same
+function in torch.
 """
 
 from __future__ import annotations
@@ -14,9 +16,13 @@ from typing import Any
 
 import numpy as np
 
-from perfkit.cost.features import KINDS, Tokens, relations
+from perfkit.cost.columns import KINDS
+from perfkit.cost.tokens import Tokens, relations
 
 Array = np.ndarray[Any, Any]
+
+FAR = np.float32(6.0)
+"""Deviations from the training data's mean beyond which a feature says no more."""
 
 CHUNK = 4096
 """Tokens evaluated together."""
@@ -54,10 +60,18 @@ class TreeTransformer:
             x = x + self._attend(k, _normal(x, w[f"{k}.norm1"]), bias, hidden)
             y = _normal(x, w[f"{k}.norm2"]) @ w[f"{k}.up"] + w[f"{k}.up.bias"]
             x = x + _gelu(y) @ w[f"{k}.down"] + w[f"{k}.down.bias"]
-        top = _normal(x[:, 0], w["norm"])
-        rows = np.stack([t.rows["program"][0] for t in batch])
-        rows = (rows - w["program.mean"]) / w["program.scale"]
-        return (top @ w["out"] + rows @ w["linear"] + w["out.bias"]).astype(np.float64)
+        return _log_sum(self.corrected(batch, x))
+
+    def corrected(self, batch: Sequence[Tokens], x: Array) -> Array:
+        """float64 [schedules, tokens]: log seconds of each over the roofline; x: final states."""
+        w = self.weights
+        found = _normal(x, w["norm"]) @ w["out"] + w["out.bias"]
+        terms = np.full(found.shape[:2], -np.inf)
+        for b, t in enumerate(batch):
+            counted = t.count - len(t.rows[KINDS[-1]])
+            kinds = t.kinds[:counted]
+            terms[b, :counted] = t.terms[:counted] + found[b, np.arange(counted), kinds]
+        return terms
 
     def embed(self, tokens: Tokens) -> Array:
         """float32 [tokens, width], kind by kind."""
@@ -65,6 +79,7 @@ class TreeTransformer:
         parts = []
         for kind in KINDS:
             rows = (tokens.rows[kind] - w[f"{kind}.mean"]) / w[f"{kind}.scale"]
+            rows = np.clip(rows, -FAR, FAR)
             parts.append(rows @ w[f"{kind}.in"] + w[f"{kind}.bias"])
         return np.concatenate(parts)
 
@@ -103,6 +118,12 @@ def _groups(lengths: Sequence[int]) -> Iterator[list[int]]:
         yield group
 
 
+def _log_sum(terms: Array) -> Array:
+    most = terms.max(1)
+    found: Array = most + np.log(np.exp(terms - most[:, None]).sum(1))
+    return found
+
+
 def _normal(x: Array, weight: Array) -> Array:
     """Layer normalisation with a scale (row 0) and a shift (row 1)."""
     x = x - x.mean(-1, keepdims=True)
@@ -115,4 +136,4 @@ def _gelu(x: Array) -> Array:
     return np.float32(0.5) * x * (1 + np.tanh(inner))
 
 
-__all__ = ["TreeTransformer"]
+__all__ = ["FAR", "TreeTransformer"]

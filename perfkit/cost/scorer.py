@@ -12,8 +12,9 @@ from perfkit import log
 from perfkit.analysis.dependences import Analysis
 from perfkit.cost.analytic import estimate
 from perfkit.cost.device import Device
-from perfkit.cost.features import Extractor, Tokens
+from perfkit.cost.features import Extractor
 from perfkit.cost.model import SHIPPED, Model, load
+from perfkit.cost.tokens import Tokens
 from perfkit.errors import BudgetExceeded, WeightsError
 from perfkit.ir.scop import Scop
 from perfkit.schedule.state import State
@@ -104,6 +105,7 @@ def scorer_of(
     sizes: Mapping[str, int],
     device: Device,
     model: Model | None,
+    fp: str = "strict",
 ) -> Scorer:
     """The learned model where there is one and its features can be had, else the analytic one.
 
@@ -111,7 +113,7 @@ def scorer_of(
     """
     if model is not None:
         try:
-            extractor = Extractor(analysis.polyhedra(scop), scop, sizes, device)
+            extractor = Extractor(analysis.polyhedra(scop), scop, sizes, device, fp)
         except BudgetExceeded as error:
             log.get("search").info("the analytic model is used: %s", error)
         else:

@@ -55,6 +55,7 @@ class Traffic:
         }  # fmt: skip
         self.groups = {p.name: self._groups(p) for p in facts.placed}
         self.placed = facts.placed
+        self._filled: dict[tuple[str, Level, float], float] = {}
         self._bytes: dict[str, float] = {}
         for placed in facts.placed:
             for loop in placed.path:
@@ -126,6 +127,12 @@ class Traffic:
 
     def seconds(self, placed: Placed, level: Level, threads: float) -> float:
         """Time to fill ``level`` from outside for one statement, ``threads`` sharing the work."""
+        key = placed.name, level, threads
+        if key not in self._filled:
+            self._filled[key] = self._seconds(placed, level, threads)
+        return self._filled[key]
+
+    def _seconds(self, placed: Placed, level: Level, threads: float) -> float:
         depth = len(placed.path)
         cold = _ramp(self.program_bytes / level.bytes)
         if not depth or not cold:

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Iterable
 from dataclasses import dataclass
-from multiprocessing import get_context
 from typing import Any
 
 import numpy as np
 
 from perfkit import log
 from perfkit.analysis.dependences import Analysis
-from perfkit.cost.analytic import estimate
 from perfkit.cost.device import Device
-from perfkit.cost.features import Extractor, Tokens
+from perfkit.cost.features import Extractor
+from perfkit.cost.tokens import Tokens
 from perfkit.errors import PerfkitError
 from perfkit.learn.dataset import Entry, split_of
 from perfkit.learn.looper import Looped, looped
@@ -37,7 +35,6 @@ class Group:
         seconds: float64 [schedules], the fastest round.
         again: float64 [schedules], another round, for the noise floor; NaN without one.
         original: position of the original order, or -1.
-        analytic: float64 [schedules], seconds by the analytic model; None where it was not asked.
     """
 
     name: str
@@ -48,7 +45,6 @@ class Group:
     seconds: Array
     again: Array
     original: int
-    analytic: Array | None = None
 
     @property
     def target(self) -> Array:
@@ -62,14 +58,15 @@ def group_of(entry: Entry, device: Device) -> Group | None:
     looper: list[Looped] = []
     seconds: list[float] = []
     again: list[float] = []
-    analytic: list[float] = []
     original = -1
     try:
         program = read(entry.sample.text)
         analysis = Analysis(4 * ISL_OPERATIONS, parallel_reductions=True)
         start = State.start(program.scop, entry.sample.fp)
         sizes = dict(entry.sample.sizes)
-        extractor = Extractor(analysis.polyhedra(program.scop), program.scop, sizes, device)
+        extractor = Extractor(
+            analysis.polyhedra(program.scop), program.scop, sizes, device, entry.sample.fp
+        )
     except PerfkitError as error:
         log.get("learn").info("program %d has no features: %s", entry.sample.number, error)
         return None
@@ -78,14 +75,12 @@ def group_of(entry: Entry, device: Device) -> Group | None:
             state = apply(start, row.script, analysis)
             poly = analysis.polyhedra(state.scop)
             found = extractor.tokens(poly, state.scop, state.tree)
-            guessed = estimate(poly, state.scop, state.tree, sizes, device).seconds
         except PerfkitError as error:
             log.get("learn").info("a schedule has no features: %s", error)
             continue
         if row.kind == "original":
             original = len(tokens)
         tokens.append(found)
-        analytic.append(guessed)
         looper.append(looped(state.scop, state.tree, sizes))
         times = sorted(row.seconds)
         seconds.append(times[0])
@@ -95,7 +90,6 @@ def group_of(entry: Entry, device: Device) -> Group | None:
     return Group(
         f"{entry.sample.seed}-{entry.sample.number}", entry.sample.family, split_of(entry.sample),
         tuple(tokens), tuple(looper), np.array(seconds), np.array(again), original,
-        np.array(analytic),
     )  # fmt: skip
 
 
@@ -114,29 +108,8 @@ def apply(start: State, text: str, analysis: Analysis) -> State:
     return state
 
 
-def groups(
-    entries: Sequence[Entry], device: Device, workers: int,
-    told: Callable[[int, int], None] = lambda done, total: None,
-) -> list[Group]:  # fmt: skip
-    """The examples of a data set, in its order."""
-    found: list[Group] = []
-    for k, group in enumerate(_made(entries, device, workers)):
-        told(k + 1, len(entries))
-        if group is not None:
-            found.append(group)
-    return found
-
-
-def _made(entries: Sequence[Entry], device: Device, workers: int) -> Iterator[Group | None]:
-    if workers < 2:
-        yield from (group_of(e, device) for e in entries)
-        return
-    with ProcessPoolExecutor(workers, get_context("spawn")) as pool:
-        yield from pool.map(group_of, entries, [device] * len(entries), chunksize=4)
-
-
 def select(found: Iterable[Group], split: str) -> list[Group]:
     return [g for g in found if g.split == split]
 
 
-__all__ = ["Group", "apply", "group_of", "groups", "select"]
+__all__ = ["Group", "apply", "group_of", "select"]

@@ -61,7 +61,8 @@ def fit(
     best = min(scores, key=lambda n: scores[n])
     told(f"kept: {best} (validation error by kind: {scores})")
     meta = {"data": data, "device": "cpu", "seed": seed, "kind": best, "recipe": asdict(recipe),
-            "programs": len(train), "schedules": sum(len(g.tokens) for g in train)}  # fmt: skip
+            "programs": len(train), "schedules": sum(len(g.tokens) for g in train),
+            "deviation": _deviation(Model(tuple(choices[best]), {}), valid)}  # fmt: skip
     model.save(out, choices[best], meta)
     for path in folder.glob("*"):
         path.unlink()
@@ -81,6 +82,12 @@ def _score(found: Model, groups: Sequence[Group]) -> float:
         predictions(found, groups), [g.seconds for g in groups], [g.original for g in groups]
     )
     return round(table["mape_median"] + table["top1_regret"], 3)
+
+
+def _deviation(found: Model, groups: Sequence[Group]) -> float:
+    """One deviation of log(predicted / measured) between schedules, the median over programs."""
+    pairs = zip(predictions(found, groups), groups, strict=True)
+    return round(float(np.median([np.log(p / g.seconds).std() for p, g in pairs])), 4)
 
 
 def _text(found: Model, groups: Sequence[Group]) -> str:

@@ -10,25 +10,26 @@ from sklearn.ensemble import (  # type: ignore[import-untyped, import-not-found,
     HistGradientBoostingRegressor,
 )
 
-from perfkit.cost.features import pooled
 from perfkit.cost.model_boosted import Boosted
+from perfkit.cost.pooling import pooled
 from perfkit.learn.examples import Group
 
 
 def train(
-    groups: Sequence[Group], seed: int, trees: int = 400, rate: float = 0.06, leaves: int = 31,
-    least: int = 10, share: float = 0.4,
+    groups: Sequence[Group], seed: int, trees: int = 600, rate: float = 0.05, leaves: int = 24,
+    least: int = 15, share: float = 0.3,
 ) -> Boosted:  # fmt: skip
-    """Fit log(seconds / roofline), every program weighing the same.
+    """Fit log(seconds / analytic seconds), every program weighing the same.
 
     A tree has at most so many ``leaves``, of at ``least`` so many schedules, and each of its splits
     sees a ``share`` of the features.
     """
     rows = np.stack([pooled(t) for g in groups for t in g.tokens])
-    target = np.concatenate([g.target for g in groups])
+    guesses = np.asarray([t.guess for g in groups for t in g.tokens])
+    target = np.concatenate([g.target for g in groups]) - guesses
     weight = np.concatenate([np.full(len(g.tokens), 1 / len(g.tokens)) for g in groups])
     fitted = HistGradientBoostingRegressor(
-        loss="absolute_error", learning_rate=rate, max_iter=trees, max_leaf_nodes=leaves,
+        loss="squared_error", learning_rate=rate, max_iter=trees, max_leaf_nodes=leaves,
         min_samples_leaf=least, l2_regularization=1.0, max_features=share, random_state=seed,
         early_stopping=False,
     ).fit(rows, target, weight)  # fmt: skip

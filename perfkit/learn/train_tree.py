@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -13,37 +14,45 @@ import torch
 from safetensors.numpy import load_file, save_file
 from torch.nn import functional
 
-from perfkit.cost.features import KINDS, RELATIONS, WIDTHS, Tokens, relations
-from perfkit.cost.model_tree import TreeTransformer
+from perfkit.cost.columns import KINDS, WIDTHS
+from perfkit.cost.model_tree import FAR, TreeTransformer
+from perfkit.cost.tokens import LEAST, RELATIONS, Tokens, relations
 from perfkit.learn.examples import Group
 
 Array = np.ndarray[Any, Any]
 
+COUNTED = KINDS[:-1]
+"""Kinds of tokens that have seconds of their own."""
+
 
 @dataclass(frozen=True)
 class Recipe:
-    """How to train; ``rank`` weighs the pairwise loss, ``apart`` is the log time that counts."""
+    """How to train.
 
-    width: int = 128
+    ``rank`` weighs the pairwise loss, ``apart`` is the log time that counts there, ``rows`` are the
+    schedules of a step.
+    """
+
+    width: int = 64
     heads: int = 4
-    layers: int = 3
-    epochs: int = 30
-    rate: float = 1e-3
+    layers: int = 2
+    epochs: int = 14
+    rate: float = 2e-3
     decay: float = 1e-2
     rank: float = 0.5
     apart: float = 0.05
-    programs: int = 8
+    rows: int = 256
     dropout: float = 0.05
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Schedules padded to one length; see :func:`collate`."""
+    """Schedules padded to one length; see :class:`Rows`."""
 
     rows: torch.Tensor
     kinds: torch.Tensor
     related: torch.Tensor
-    hidden: torch.Tensor
+    terms: torch.Tensor
     target: torch.Tensor
     owner: torch.Tensor
 
@@ -80,9 +89,8 @@ class Network(torch.nn.Module):
             for norm in ("norm1", "norm2"):
                 new(f"{k}.{norm}", 2, d, scale=0.0)
         new("norm", 2, d, scale=0.0)
-        new("out", d, scale=0.02)
-        new("out.bias", 1, scale=0.0)
-        new("linear", WIDTHS["program"], scale=0.0)
+        new("out", d, len(COUNTED), scale=0.0)
+        new("out.bias", len(COUNTED), scale=0.0)
         with torch.no_grad():
             for name, value in self.w.items():
                 if "norm" in name:
@@ -98,9 +106,10 @@ class Network(torch.nn.Module):
         for k, kind in enumerate(KINDS):
             rows = batch.rows[..., : WIDTHS[kind]]
             rows = (rows - self.fixed[f"{kind}.mean"]) / self.fixed[f"{kind}.scale"]
-            found = rows @ self.weight(f"{kind}.in") + self.weight(f"{kind}.bias")
+            found = rows.clamp(-float(FAR), float(FAR)) @ self.weight(f"{kind}.in")
+            found = found + self.weight(f"{kind}.bias")
             x = torch.where((batch.kinds == k)[..., None], found, x)
-        mask = torch.where(batch.hidden, -1e9, 0.0)[:, None, None, :]
+        mask = torch.where(batch.kinds < 0, -1e9, 0.0)[:, None, None, :]
         count, length = batch.kinds.shape
         for k in range(self.recipe.layers):
             y = self._normal(x, f"{k}.norm1") @ self.weight(f"{k}.qkv")
@@ -115,10 +124,11 @@ class Network(torch.nn.Module):
             y = functional.gelu(y, approximate="tanh") @ self.weight(f"{k}.down")
             y = y + self.weight(f"{k}.down.bias")
             x = x + functional.dropout(y, self.recipe.dropout, self.training)
-        top = self._normal(x[:, 0], "norm")
-        rows = batch.rows[:, 0, : WIDTHS["program"]]
-        rows = (rows - self.fixed["program.mean"]) / self.fixed["program.scale"]
-        return top @ self.weight("out") + rows @ self.weight("linear") + self.weight("out.bias")
+        found = self._normal(x, "norm") @ self.weight("out") + self.weight("out.bias")
+        counted = (batch.kinds >= 0) & (batch.kinds < len(COUNTED))
+        place = batch.kinds.clamp(0, len(COUNTED) - 1)[..., None]
+        terms = batch.terms + torch.gather(found, 2, place)[..., 0]
+        return torch.logsumexp(torch.where(counted, terms, -1e9), 1)
 
     def _normal(self, x: torch.Tensor, name: str) -> torch.Tensor:
         w = self.weight(name)
@@ -140,31 +150,54 @@ def scales_of(tokens: Sequence[Tokens]) -> dict[str, Array]:
     return found
 
 
-def collate(groups: Sequence[Group], center: float) -> Batch:
-    """All schedules of some programs as one batch; ``target`` is relative to ``center``."""
-    tokens = [t for g in groups for t in g.tokens]
-    length = max(t.count for t in tokens)
-    width = max(WIDTHS.values())
-    rows = np.zeros((len(tokens), length, width), np.float32)
-    kinds = np.full((len(tokens), length), -1)
-    related = np.zeros((len(tokens), length, length), np.int64)
-    for b, t in enumerate(tokens):
-        at = 0
-        for kind in KINDS:
-            part = t.rows[kind]
-            rows[b, at : at + len(part), : part.shape[1]] = part
-            at += len(part)
-        kinds[b, : t.count] = t.kinds
-        related[b, : t.count, : t.count] = relations(t.parent)
-    target = np.concatenate([g.target for g in groups]) - center
-    owner = np.concatenate([np.full(len(g.tokens), k) for k, g in enumerate(groups)])
-    parts = (rows, kinds, related, kinds < 0, target.astype(np.float32), owner)
-    return Batch(*(torch.from_numpy(p) for p in parts))
+class Rows:
+    """All schedules of some programs, ready to be padded and stacked."""
+
+    def __init__(self, groups: Sequence[Group]) -> None:
+        self.tokens = [t for g in groups for t in g.tokens]
+        self.target = np.concatenate([g.target for g in groups]).astype(np.float32)
+        self.owner = np.repeat(np.arange(len(groups)), [len(g.tokens) for g in groups])
+        self.first = np.cumsum([0, *(len(g.tokens) for g in groups)])
+        self.related = [relations(t.parent).astype(np.int8) for t in self.tokens]
+        lengths = np.array([t.count for t in self.tokens])
+        self.length = np.array([lengths[a:b].mean() for a, b in pairwise(self.first)])
+
+    def batches(self, size: int, rng: np.random.Generator) -> list[Array]:
+        """Positions of about ``size`` schedules each, programs whole, of about one length."""
+        found, part = [], np.zeros(0, np.int64)
+        for k in np.argsort(self.length * rng.uniform(0.8, 1.25, len(self.length))):
+            part = np.concatenate([part, np.arange(self.first[k], self.first[k + 1])])
+            if len(part) >= size:
+                found.append(part)
+                part = np.zeros(0, np.int64)
+        if len(part):
+            found.append(part)
+        rng.shuffle(found)
+        return found
+
+    def batch(self, chosen: Array) -> Batch:
+        tokens = [self.tokens[k] for k in chosen]
+        length = max(t.count for t in tokens)
+        rows = np.zeros((len(tokens), length, max(WIDTHS.values())), np.float32)
+        kinds = np.full((len(tokens), length), -1)
+        terms = np.full((len(tokens), length), LEAST, np.float32)
+        related = np.zeros((len(tokens), length, length), np.int64)
+        for b, (t, k) in enumerate(zip(tokens, chosen, strict=True)):
+            at = 0
+            for kind in KINDS:
+                part = t.rows[kind]
+                rows[b, at : at + len(part), : part.shape[1]] = part
+                at += len(part)
+            kinds[b, : t.count] = t.kinds
+            terms[b, : t.count] = t.terms
+            related[b, : t.count, : t.count] = self.related[k]
+        parts = (rows, kinds, related, terms, self.target[chosen], self.owner[chosen])
+        return Batch(*(torch.from_numpy(p) for p in parts))
 
 
 def loss_of(predicted: torch.Tensor, batch: Batch, recipe: Recipe) -> torch.Tensor:
     """Huber on log time, and the logistic loss of the order of pairs within a program."""
-    loss = functional.huber_loss(predicted, batch.target, delta=0.5)
+    loss = functional.huber_loss(predicted, batch.target, delta=0.5) * 2
     if recipe.rank:
         apart = batch.target[:, None] - batch.target[None, :]
         pairs = (batch.owner[:, None] == batch.owner[None, :]) & (apart > recipe.apart)
@@ -182,22 +215,20 @@ def train(
     ``told`` hears of the mean loss after each epoch.
     """
     torch.manual_seed(seed)
-    center = float(np.mean(np.concatenate([g.target for g in groups])))
     network = Network(recipe, scales_of([t for g in groups for t in g.tokens]), seed)
     optimizer = torch.optim.AdamW(network.parameters(), recipe.rate, weight_decay=recipe.decay)
     done = _resume(network, optimizer, checkpoint)
-    batches = math.ceil(len(groups) / recipe.programs)
+    data = Rows(groups)
     for epoch in range(done, recipe.epochs):
-        order = np.random.default_rng((seed, epoch)).permutation(len(groups))
+        batches = data.batches(recipe.rows, np.random.default_rng((seed, epoch)))
         total = 0.0
-        for k in range(batches):
-            share = (epoch + k / batches) / recipe.epochs
+        for k, chosen in enumerate(batches):
+            share = (epoch + k / len(batches)) / recipe.epochs
             for group in optimizer.param_groups:
                 group["lr"] = recipe.rate * min(1.0, 20 * share + 0.05) * (
                     0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * share))
                 )
-            chosen = order[k * recipe.programs : (k + 1) * recipe.programs]
-            batch = collate([groups[j] for j in chosen], center)
+            batch = data.batch(chosen)
             loss = loss_of(network(batch), batch, recipe)
             optimizer.zero_grad()
             loss.backward()
@@ -205,10 +236,8 @@ def train(
             optimizer.step()
             total += float(loss.detach())
         _save(network, optimizer, epoch + 1, checkpoint)
-        told(epoch + 1, total / batches)
+        told(epoch + 1, total / len(batches))
     network.eval()
-    with torch.no_grad():
-        network.w["out/bias"] += center
     return network.export()
 
 
@@ -240,4 +269,4 @@ def _resume(network: Network, optimizer: Any, path: Path) -> int:
     return int(arrays["epoch"][0])
 
 
-__all__ = ["Batch", "Network", "Recipe", "collate", "loss_of", "scales_of", "train"]
+__all__ = ["Batch", "Network", "Recipe", "Rows", "loss_of", "scales_of", "train"]

@@ -85,11 +85,14 @@ class Entry:
 
 
 @functools.cache
-def source_hash() -> str:
-    """sha256 over perfkit's own Python sources, so that a changed generator never hits old code."""
+def source_hash(*folders: str) -> str:
+    """sha256 over perfkit's own Python sources, so that a changed generator never hits old code.
+
+    ``folders`` of the package restrict it to what lies in them.
+    """
     root = Path(__file__).resolve().parents[1]
     digest = hashlib.sha256()
-    for path in sorted(root.rglob("*.py")):
+    for path in sorted(p for f in folders or (".",) for p in (root / f).rglob("*.py")):
         digest.update(str(path.relative_to(root)).encode() + b"\0")
         digest.update(path.read_bytes())
     return digest.hexdigest()

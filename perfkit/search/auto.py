@@ -80,7 +80,7 @@ class Problem:
     @cached_property
     def scorer(self) -> Scorer:
         return scorer_of(
-            self.state.scop, self.analysis, self.assumed, self.device, self.model
+            self.state.scop, self.analysis, self.assumed, self.device, self.model, self.state.fp
         )
 
 

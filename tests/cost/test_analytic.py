@@ -9,9 +9,10 @@ import pytest
 
 from perfkit.analysis.dependences import Analysis
 from perfkit.cost.analytic import Estimate, assumed, estimate
-from perfkit.cost.compute import Compute, operations
+from perfkit.cost.compute import Compute
 from perfkit.cost.device import Device
 from perfkit.cost.facts import Facts
+from perfkit.cost.operations import operations
 from perfkit.cost.traffic import Traffic
 from perfkit.ir.isl import Polyhedra
 from perfkit.ir.scop import Scop

@@ -9,8 +9,12 @@ import numpy as np
 import pytest
 
 from perfkit.analysis.dependences import Analysis
-from perfkit.cost import features as f
+from perfkit.cost import columns as c
+from perfkit.cost import pooling
+from perfkit.cost import tokens as t
+from perfkit.cost.analytic import estimate
 from perfkit.cost.device import Device, Level
+from perfkit.cost.features import Extractor
 from perfkit.learn.source import read
 from perfkit.schedule import script
 from perfkit.schedule.state import State
@@ -42,15 +46,15 @@ def program(n, x: "float64[n]", y: "float64[n]"):
 """
 
 
-def tokens(text: str, steps: str = "", **sizes: int) -> f.Tokens:
+def tokens(text: str, steps: str = "", fp: str = "strict", **sizes: int) -> t.Tokens:
     program, analysis = read(text), Analysis(0, True)
     state = script.replay(State.start(program.scop), steps, analysis)
-    extractor = f.Extractor(analysis.polyhedra(program.scop), program.scop, sizes, DEVICE)
+    extractor = Extractor(analysis.polyhedra(program.scop), program.scop, sizes, DEVICE, fp)
     return extractor.tokens(analysis.polyhedra(state.scop), state.scop, state.tree)
 
 
-def column(found: f.Tokens, kind: str, name: str, row: int = 0) -> float:
-    names = {"loop": f.LOOP, "access": f.ACCESS, "statement": f.STATEMENT, "program": f.PROGRAM}
+def column(found: t.Tokens, kind: str, name: str, row: int = 0) -> float:
+    names = {"loop": c.LOOP, "access": c.ACCESS, "statement": c.STATEMENT, "program": c.PROGRAM}
     (place,) = [k for k, n in enumerate(names[kind]) if n.partition(":")[0] == name]
     return float(found.rows[kind][row, place])
 
@@ -122,8 +126,8 @@ def test_tokens_form_a_tree() -> None:
     found = tokens(GEMM, "Tile(i=16, j=32)", n=N)
     assert found.count == 1 + 5 + 1 + 3 == sum(len(r) for r in found.rows.values())
     assert found.parent.tolist() == [0, 0, 1, 2, 3, 4, 5, 6, 6, 6]
-    related = f.relations(found.parent)
-    words = np.asarray(f.RELATIONS)[related]
+    related = t.relations(found.parent)
+    words = np.asarray(t.RELATIONS)[related]
     assert words[6, 6] == "self" and words[6, 1] == "above" and words[1, 6] == "below"
     assert words[7, 8] == "sibling" and words[0, 9] == "below"
 
@@ -132,12 +136,57 @@ def test_tokens_form_a_tree() -> None:
 def test_every_column_is_finite_and_named(text: str) -> None:
     found = tokens(text, n=50, **({"m": 40} if "m," in text else {}))
     for kind, rows in found.rows.items():
-        assert rows.shape[1] == f.WIDTHS[kind] and np.isfinite(rows).all()
-    assert f.pooled(found).shape == (f.pooled_width(),)
-    for names in (f.LOOP, f.ACCESS, f.STATEMENT, f.PROGRAM):
+        assert rows.shape[1] == c.WIDTHS[kind] and np.isfinite(rows).all()
+    assert pooling.pooled(found).shape == (pooling.pooled_width(),)
+    for names in (c.LOOP, c.ACCESS, c.STATEMENT, c.PROGRAM):
         assert len({n.partition(":")[0] for n in names}) == len(names)
 
 
 def test_marks_change_the_features() -> None:
     plain, marked = tokens(COPY, n=N, m=M), tokens(COPY, "Parallelize(i)", n=N, m=M)
-    assert not np.array_equal(f.pooled(plain), f.pooled(marked))
+    assert not np.array_equal(pooling.pooled(plain), pooling.pooled(marked))
+
+
+def test_terms_add_up_to_the_analytic_model() -> None:
+    program, analysis = read(GEMM), Analysis(0, True)
+    state = script.replay(
+        State.start(program.scop), "Tile(i=16, j=32)\nParallelize(i_t)\nVectorize(j, 8)", analysis
+    )
+    poly = analysis.polyhedra(state.scop)
+    found = Extractor(poly, program.scop, {"n": N}, DEVICE).tokens(poly, state.scop, state.tree)
+    seconds = estimate(poly, state.scop, state.tree, {"n": N}, DEVICE).seconds
+    assert np.exp(found.guess) * found.roofline == pytest.approx(seconds, rel=1e-4)
+    assert column(found, "program", "guess") == pytest.approx(found.guess / np.log(2), abs=1e-4)
+    assert (found.terms[-len(found.rows["access"]) :] == t.LEAST).all()
+
+
+def test_strides_of_large_powers_of_two_leave_out_sets() -> None:
+    # a column of B (64 doubles a row, 512 bytes) comes through 8 of the 64 sets of the first cache
+    found = tokens(COPY, n=N, m=M)
+    assert column(found, "access", "sets10", 0) == 3 and column(found, "access", "sets20", 0) == 3
+    assert column(tokens(COPY, n=512, m=M), "access", "sets10", 0) == 6  # a page: one set
+    assert column(tokens(COPY, n=511, m=M), "access", "sets10", 0) == 0
+    assert column(found, "access", "sets10", 1) == 0
+
+
+def test_directions_and_modes() -> None:
+    plain, back = tokens(COPY, n=N, m=M), tokens(COPY, "Reverse(j)", n=N, m=M)
+    assert column(plain, "access", "back", 1) == 0 and column(back, "access", "back", 1) == 1
+    assert column(plain, "loop", "down", 1) == 0 and column(back, "loop", "down", 1) == 1
+    assert column(plain, "program", "reassociate") == 0
+    assert column(tokens(GEMM, fp="reassociate", n=N), "program", "reassociate") == 1
+
+
+def test_the_dearest_statement_has_rows_of_its_own() -> None:
+    found = tokens(GEMM, "Tile(i=16, j=32)\nParallelize(i_t)\nVectorize(j, 8)", n=N)
+    row = pooling.pooled(found)[-pooling.DEAREST :]
+    loop, statement, access = (c.WIDTHS[k] for k in c.KINDS[1:])
+    assert np.array_equal(row[:statement], found.rows["statement"][0])
+    assert (row[statement : 2 * statement] == pooling.MISSING).all()  # there is but one
+    at = 2 * statement
+    inner, second, third, outer, parallel, vector, jam = row[at : at + 7 * loop].reshape(7, loop)
+    for got, place in ((inner, 4), (second, 3), (third, 2), (outer, 0), (parallel, 0), (vector, 3)):
+        assert np.array_equal(got, found.rows["loop"][place])
+    assert (jam == pooling.MISSING).all()
+    assert np.array_equal(row[at + 7 * loop :][:access], found.rows["access"][0])
+    assert (row[-access:] == pooling.MISSING).all()  # two reads, of three columns

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +11,11 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from perfkit.cost import features, model
-from perfkit.cost.features import KINDS, RELATIONS, WIDTHS, Tokens
+from perfkit.cost import columns, model
+from perfkit.cost.columns import KINDS, WIDTHS
 from perfkit.cost.model_boosted import Boosted
 from perfkit.cost.model_tree import TreeTransformer
+from perfkit.cost.tokens import LEAST, RELATIONS, Tokens
 from perfkit.errors import WeightsError
 
 
@@ -23,7 +25,9 @@ def tokens(loops: int, seed: int = 0) -> Tokens:
     counts = {"program": 1, "loop": loops, "statement": 1, "access": 2}
     rows = {k: rng.normal(size=(counts[k], WIDTHS[k])).astype(np.float32) for k in KINDS}
     parent = [0, *range(loops), loops, loops + 1, loops + 1]
-    return Tokens(rows, np.asarray(parent), 1e-3)
+    terms = np.full(len(parent), LEAST, np.float32)
+    terms[: loops + 2] = rng.normal(size=loops + 2)
+    return Tokens(rows, np.asarray(parent), terms, 1e-3)
 
 
 def transformer(width: int = 8, heads: int = 2, layers: int = 2) -> TreeTransformer:
@@ -43,8 +47,7 @@ def transformer(width: int = 8, heads: int = 2, layers: int = 2) -> TreeTransfor
         w |= {f"{k}.down": new(2 * width, width), f"{k}.down.bias": new(width)}
         w |= {f"{k}.relation": new(len(RELATIONS), heads)}
         w |= {f"{k}.norm1": new(2, width), f"{k}.norm2": new(2, width)}
-    w |= {"norm": new(2, width), "out": new(width), "out.bias": new(1)}
-    w |= {"linear": new(WIDTHS["program"])}
+    w |= {"norm": new(2, width), "out": new(width, 3), "out.bias": new(3)}
     return TreeTransformer(w, heads, layers)
 
 
@@ -65,7 +68,7 @@ def test_a_prediction_does_not_depend_on_what_it_is_batched_with() -> None:
 
 def test_the_tree_matters() -> None:
     flat = tokens(4)
-    other = Tokens(flat.rows, np.zeros(flat.count, np.int64), flat.roofline)
+    other = replace(flat, parent=np.zeros(flat.count, np.int64))
     found = transformer()
     assert abs(found.predict([flat])[0] - found.predict([other])[0]) > 1e-6
 
@@ -73,6 +76,15 @@ def test_the_tree_matters() -> None:
 def test_boosted_trees_by_hand() -> None:
     rows = np.array([[0.0, 0.5], [0.0, 0.51]], np.float32)
     assert BOOSTED.evaluate(rows).tolist() == [113.0, 123.0]
+
+
+def test_a_model_without_opinions_gives_the_analytic_seconds() -> None:
+    found, flat = transformer(), tokens(3)
+    silent = {"out": np.zeros((8, 3)), "out.bias": np.zeros(3)}
+    found = replace(found, weights={**found.weights, **silent})
+    assert found.predict([flat])[0] == pytest.approx(flat.guess)
+    terms = np.exp(flat.terms[:5].astype(float))
+    assert flat.guess == pytest.approx(np.log(terms.sum()))
 
 
 def test_a_file_gives_back_the_model(tmp_path: Path) -> None:
@@ -83,14 +95,14 @@ def test_a_file_gives_back_the_model(tmp_path: Path) -> None:
     many = [tokens(k, k) for k in range(1, 5)]
     before = model.Model(tuple(members), {}).predict(many)
     assert np.array_equal(again.predict(many).log_ratio, before.log_ratio)
-    assert again.meta["data"] == "abc" and again.meta["schema"] == features.SCHEMA
+    assert again.meta["data"] == "abc" and again.meta["schema"] == columns.SCHEMA
     assert before.seconds(many) == pytest.approx(1e-3 * np.exp(before.log_ratio))
     assert (before.spread > 0).all() and len(again.predict([]).log_ratio) == 0
 
 
 def _rewrite(path: Path, change: Any) -> None:
     arrays = load_file(path)
-    meta = {"schema": features.SCHEMA, "members": ["tree", "boosted"], "data": "", "device": ""}
+    meta = {"schema": columns.SCHEMA, "members": ["tree", "boosted"], "data": "", "device": ""}
     change(arrays, meta)
     save_file(arrays, path, {"perfkit": json.dumps(meta)})
 

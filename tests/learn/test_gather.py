@@ -235,8 +235,10 @@ def test_a_prepared_program_is_measured_after_another_process_made_it(tmp_path: 
     again = prepare.load(place)
     assert again == made and again.job is not None
     with Runner() as runner:
-        entry = finish(again, runner, "here")
+        once = finish(again, (runner,), "here")
+        entry = finish(again, (runner, runner), "here")
     assert entry.rows[0].kind == "original" and len(entry.timed) >= 3
+    assert len(entry.rows[0].seconds) == 2 * len(once.rows[0].seconds) > 0
     assert not {r.status for r in entry.rows} & {"wrong", "crashed", "hung", "failed"}
 
 

@@ -10,6 +10,8 @@ import pytest
 pytest.importorskip("torch")
 pytest.importorskip("sklearn")
 
+import torch
+
 from perfkit.cost.device import Device
 from perfkit.cost.model import load
 from perfkit.learn import train_boosted, train_looper, train_tree
@@ -17,7 +19,7 @@ from perfkit.learn.dataset import Entry, Row
 from perfkit.learn.examples import Group, group_of
 from perfkit.learn.programs import Sample
 from perfkit.learn.train import fit, predictions
-from perfkit.learn.train_tree import Network, Recipe, collate, scales_of
+from perfkit.learn.train_tree import Network, Recipe, Rows, scales_of
 from perfkit.runtime.machine import Machine
 
 TEXT = """\
@@ -31,7 +33,7 @@ def program(n, m, A: "float64[n, m]", B: "float64[n, m]"):
 """
 SCRIPTS = ("", "Parallelize(i)", "Interchange(i, j)", "Tile(i=8, j=16)", "Vectorize(j, 4)",
            "Fuse(i, i_2)", "Parallelize(i)\nVectorize(j, 4)", "Nonsense(3)")  # fmt: skip
-SMALL = Recipe(width=16, heads=2, layers=1, epochs=6, programs=2, rate=3e-3, dropout=0.0)
+SMALL = Recipe(width=16, heads=2, layers=1, epochs=6, rows=16, rate=3e-3, dropout=0.0)
 
 
 def groups() -> list[Group]:
@@ -59,7 +61,11 @@ def test_a_script_that_no_longer_applies_is_left_out() -> None:
 
 def test_torch_and_numpy_compute_the_same() -> None:
     network = Network(SMALL, scales_of([t for g in GROUPS for t in g.tokens]), seed=3).eval()
-    batch = collate(GROUPS[:3], 0.0)
+    with torch.no_grad():
+        for value in network.w.values():
+            value += 0.05 * torch.randn(value.shape, generator=torch.Generator().manual_seed(1))
+    data = Rows(GROUPS[:3])
+    batch = data.batch(np.arange(len(data.tokens)))
     tokens = [t for g in GROUPS[:3] for t in g.tokens]
     assert network.export().predict(tokens) == pytest.approx(
         network(batch).detach().numpy(), abs=1e-4
