@@ -19,6 +19,7 @@ from perfkit.cost.model import Model, save
 from perfkit.cost.scorer import UNKNOWN, AnalyticScorer, LearnedScorer, scorer_of, shipped
 from perfkit.errors import WeightsError
 from perfkit.runtime.machine import Cache, Machine
+from perfkit.schedule import script
 from perfkit.schedule.seeds import candidates
 from perfkit.schedule.state import State
 from tests.cost.test_model import BOOSTED, tokens
@@ -50,6 +51,23 @@ def test_every_state_gets_a_score(model: Model | None) -> None:
     assert [scorer.score([s])[0].seconds for s in found] == pytest.approx(
         [s.seconds for s in scores]
     )
+
+
+def test_the_weights_that_ship_know_a_good_product_from_a_bad_one() -> None:
+    model = shipped()
+    assert model is not None and model.meta["programs"] > 500
+    analysis = Analysis(parallel_reductions=True)
+    start = State.start(parse_scop(MATMUL))
+    apart = "Distribute(j)\nDistribute(i)\nInterchange(j_2, k)\n"
+    scripts = (
+        apart + "Parallelize(i)\nParallelize(i_2)\nVectorize(j_2, 8)", "",
+        apart + "Interchange(i_2, k)\nInterchange(i_2, j_2)",
+    )  # fmt: skip
+    found = [script.replay(start, text, analysis) for text in scripts]
+    sizes = dict.fromkeys(start.scop.parameters, 700)
+    good, plain, bad = scorer_of(start.scop, analysis, sizes, DEVICE, model).score(found)
+    assert 3 * good.seconds < plain.seconds < bad.seconds
+    assert 0.1 < good.spread < 1
 
 
 def test_what_isl_cannot_bound_is_scored_last() -> None:
