@@ -45,13 +45,15 @@ def _groups() -> list[Group]:
 
 def test_the_table_has_every_metric_of_every_model() -> None:
     rows = cost_model.table(_groups(), Model((FLAT,), {}), epochs=0)
-    assert set(rows) == {"main", "analytic", "roofline", "noise"}
+    assert set(rows) == {"main", "roofline", "noise"}
     for found in rows.values():
         assert set(found) == {"random", "families", "polybench"}
         assert all(set(m) == set(METRICS) for m in found.values())
     assert rows["noise"]["random"]["spearman"] > 0.99
     assert abs(rows["noise"]["random"]["mape_mean"] - 10) < 0.01
-    assert rows["main"]["random"]["spearman"] == 0.0  # one value for all
+    # a model that multiplies all that the analytic one says by one number
+    assert rows["main"]["random"]["spearman"] == rows["roofline"]["random"]["spearman"]
+    assert rows["main"]["random"]["mape_mean"] != rows["roofline"]["random"]["mape_mean"]
     text = cost_model.show(rows, {"random": 1, "families": 1, "polybench": 0})
     assert "polybench" not in text  # nothing was measured of it
     assert "random (1 programs)" in text and "roofline" in text
@@ -64,6 +66,5 @@ def test_measured_schedules_of_a_kernel_become_examples(tmp_path: Path) -> None:
         assert cost_model_polybench.measure(tmp_path / "gesummv-SMALL.json", runner) >= 2
     (found,) = cost_model_polybench.groups(tmp_path, Device.of(Machine.detect(), 1))
     assert found.split == "polybench" and found.original == 0
-    assert found.analytic is not None
-    assert len(found.tokens) == len(found.seconds) == len(found.analytic)
-    assert np.isfinite(found.seconds).all() and (found.analytic > 0).all()
+    assert len(found.tokens) == len(found.seconds)
+    assert np.isfinite(found.seconds).all() and np.isfinite([t.guess for t in found.tokens]).all()
