@@ -212,7 +212,7 @@ class Trip:
 
     @property
     def is_single(self) -> bool:
-        """Whether the loop runs once whenever it is entered."""
+        """Whether the loop runs once when it is entered, as far as the mean tells."""
         return abs(self.mean - 1.0) < 1e-3
 
 

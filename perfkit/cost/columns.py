@@ -55,8 +55,8 @@ ACCESS = (
             ("unit", "1 when it moves to the neighbour"),
             ("still", "1 when it stays"),
             ("lines", "cache lines of one run of the loop"),
-            ("sets1", "share of the sets of the first cache that its stride leaves out"),
-            ("sets2", "share of the sets of the second cache that its stride leaves out"),
+            ("sets1", "sets of the first cache over those that its steps come through"),
+            ("sets2", "sets of the second cache over those that its steps come through"),
         )
     ),
     "back: 1 when the innermost loop walks to lower addresses",

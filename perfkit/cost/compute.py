@@ -15,10 +15,7 @@ from math import prod
 from perfkit.cost.device import Device
 from perfkit.cost.facts import Facts, Move, Placed
 from perfkit.cost.operations import depth_of, operations
-from perfkit.ir.expr import (
-    ITEMSIZE,
-    walk,
-)
+from perfkit.ir.expr import ITEMSIZE, walk
 from perfkit.ir.tree import loops
 
 ISSUE = 5.0

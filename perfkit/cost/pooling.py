@@ -33,7 +33,7 @@ def pooled(tokens: Tokens) -> Array:
 
 
 def _summary(tokens: Tokens) -> Array:
-    share = 2.0 ** tokens.rows["statement"][:, -1]
+    share = 2.0 ** tokens.rows["statement"][:, SHARE]
     first = 1 + len(tokens.rows["loop"])
     weight = np.zeros(tokens.count, np.float32)
     weight[first : first + len(share)] = share
@@ -57,7 +57,7 @@ def _summary(tokens: Tokens) -> Array:
 
 def _dearest(tokens: Tokens) -> Array:
     loops, statements, accesses = (tokens.rows[k] for k in KINDS[1:])
-    order = np.argsort(-statements[:, STATEMENT_SHARE], kind="stable")
+    order = np.argsort(-statements[:, SHARE], kind="stable")
     parts = [_row(statements, order[k : k + 1]) for k in range(2)]
     if not len(order):
         return np.concatenate([*parts, np.full(DEAREST - 2 * WIDTHS["statement"], MISSING)])
@@ -65,8 +65,8 @@ def _dearest(tokens: Tokens) -> Array:
     around = _around(tokens, token)
     parts += [_row(loops, around[k : k + 1]) for k in range(INNERMOST)]
     parts.append(_row(loops, around[-1:]))
-    marked = [[k for k in around if loops[k, mark] > 0] for mark in (PARALLEL, VECTOR, JAM)]
-    parts += [_row(loops, found[-1:] if m == 0 else found) for m, found in enumerate(marked)]
+    parts.append(_row(loops, [k for k in reversed(around) if loops[k, PARALLEL] > 0]))
+    parts += [_row(loops, [k for k in around if loops[k, mark] > 0]) for mark in (VECTOR, JAM)]
     own = np.flatnonzero(tokens.parent[1 + len(loops) + len(statements) :] == token).tolist()
     writes = [k for k in own if accesses[k, WRITE] > 0]
     reads = sorted((k for k in own if k not in writes), key=lambda k: -accesses[k, LINES])
@@ -94,7 +94,7 @@ def _place(columns: Sequence[str], name: str) -> int:
     return next(k for k, text in enumerate(columns) if text.partition(":")[0] == name)
 
 
-STATEMENT_SHARE = _place(STATEMENT, "share")
+SHARE = _place(STATEMENT, "share")
 PARALLEL, VECTOR, JAM = (_place(LOOP, name) for name in ("parallel", "vector", "jam"))
 WRITE, LINES = _place(ACCESS, "write"), _place(ACCESS, "lines0")
 
@@ -107,4 +107,4 @@ def pooled_width() -> int:
     return WIDTHS["program"] + 4 * sum(WIDTHS[k] for k in KINDS[1:]) + DEAREST
 
 
-__all__ = ["pooled", "pooled_width"]
+__all__ = ["DEAREST", "MISSING", "pooled", "pooled_width"]

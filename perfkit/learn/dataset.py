@@ -30,6 +30,7 @@ import io
 import json
 import os
 import zipfile
+import zlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -49,6 +50,10 @@ VERSION = 1
 KINDS = ("original", "seed", "random", "neighbour", "search")
 
 Array = np.ndarray[Any, Any]
+
+DAMAGE = (OSError, ValueError, KeyError, IndexError, TypeError, EOFError, RuntimeError,
+          zipfile.BadZipFile, zlib.error)  # fmt: skip
+"""What reading a damaged or foreign npz file raises."""
 
 
 @dataclass(frozen=True)
@@ -181,7 +186,7 @@ def read_shard(path: Path) -> list[Entry]:
                 "gather the data again with perfkit dataset build"
             )
         return list(_entries(columns))
-    except (OSError, ValueError, KeyError, IndexError, EOFError, zipfile.BadZipFile) as error:
+    except DAMAGE as error:
         raise DatasetError(f"{path}: truncated or not a data set ({error}): remove it") from error
 
 

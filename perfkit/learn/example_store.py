@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
@@ -24,7 +23,7 @@ from perfkit import log
 from perfkit.cost.columns import KINDS, WIDTHS
 from perfkit.cost.device import Device
 from perfkit.cost.tokens import Tokens
-from perfkit.learn.dataset import Entry, fingerprint
+from perfkit.learn.dataset import DAMAGE, Entry, fingerprint
 from perfkit.learn.examples import Group, group_of
 from perfkit.learn.looper import COMPUTATION, LOOP, TAG, Looped
 from perfkit.runtime.store import source_hash
@@ -52,7 +51,7 @@ class ExampleStore:
         try:
             with np.load(path, allow_pickle=False) as file:
                 return _group({name: file[name] for name in file.files})
-        except (OSError, ValueError, KeyError, IndexError, EOFError, zipfile.BadZipFile) as error:
+        except DAMAGE as error:
             log.get("learn").warning("%s is made again: %s", path, error)
             return None
 

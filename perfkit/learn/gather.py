@@ -40,6 +40,9 @@ T = TypeVar("T")
 CHUNK = 96
 """Programs prepared before they are measured; the cores wait for the last one."""
 
+FRUITLESS = 4
+"""Deaths in a row after which something is wrong with more than the programs."""
+
 LONGEST = 60.0
 """Seconds after which the worker of a program is killed: isl's C code hears of no other signal."""
 
@@ -196,10 +199,12 @@ def in_workers(
     """What ``work`` makes of programs, on all cores, as it gets ready, until the deadline.
 
     A worker that takes ``longest`` seconds for one ends. When one does, or dies otherwise,
-    ``lost`` hears of the programs that were in the making.
+    ``lost`` hears of the programs that were in the making. Raises DatasetError when workers die
+    FRUITLESS times in a row without a result.
     """
     context, workers = get_context("spawn"), os.cpu_count() or 1
     again: list[Sample] = []
+    fruitless = 0
     more = True
     while more and time.monotonic() < deadline:
         enough = context.RawValue("b", 0)  # an Event's set waits for waiters, dead ones too
@@ -218,6 +223,7 @@ def in_workers(
                 for future in done:
                     found = future.result()
                     del waiting[future]
+                    fruitless = 0
                     yield found
         except BrokenProcessPool:
             # programs are begun in the order in which they were handed over
@@ -225,6 +231,12 @@ def in_workers(
             log.get("learn").warning("a worker died; %d programs are left out", len(begun))
             for sample in begun:
                 lost(sample)
+            fruitless += 1
+            if fruitless == FRUITLESS:
+                raise DatasetError(
+                    f"workers died {fruitless} times in a row without preparing a program: is "
+                    "there enough memory? `perfkit doctor --full` tests the installation"
+                ) from None
         finally:
             enough.value = 1
             pool.shutdown(wait=True, cancel_futures=True)

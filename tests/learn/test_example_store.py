@@ -56,7 +56,7 @@ def same(a: Group, b: Group) -> None:
                     np.testing.assert_array_equal(u, v)
 
 
-@pytest.mark.parametrize("damage", ["none", "truncated", "foreign"])
+@pytest.mark.parametrize("damage", ["none", "truncated", "flipped", "foreign"])
 def test_what_comes_back_is_what_went_in(tmp_path: Path, damage: str) -> None:
     store, entries = ExampleStore(tmp_path / "s"), [entry(0), entry(1)]
     first = groups(entries, DEVICE, 1, store)
@@ -64,6 +64,11 @@ def test_what_comes_back_is_what_went_in(tmp_path: Path, damage: str) -> None:
     assert len(files) == 2
     if damage == "truncated":
         files[0].write_bytes(files[0].read_bytes()[:700])
+    elif damage == "flipped":
+        raw = bytearray(files[0].read_bytes())
+        for k in range(200, len(raw) - 200, 97):
+            raw[k] ^= 0xFF
+        files[0].write_bytes(bytes(raw))
     elif damage == "foreign":
         np.savez(files[0], x=np.zeros(3))
     for a, b in zip(first, groups(entries, DEVICE, 1, store), strict=True):

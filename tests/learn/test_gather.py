@@ -296,6 +296,17 @@ def stuck_at_two(sample: Sample) -> int:
     return sample.number
 
 
+def dies(sample: Sample) -> int:
+    os._exit(1)
+
+
+def test_workers_that_always_die_end_the_run() -> None:
+    lost: list[int] = []
+    with pytest.raises(DatasetError, match="in a row"):
+        list(in_workers(programs(0), dies, time.monotonic() + 60, lambda s: lost.append(s.number)))
+    assert 0 < len(lost) <= 4 * (os.cpu_count() or 1)
+
+
 def test_a_program_that_hangs_is_left_out_and_the_others_go_on() -> None:
     samples = itertools.islice(programs(0), 8)
     lost: list[int] = []
