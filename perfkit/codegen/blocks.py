@@ -8,6 +8,7 @@ from functools import partial
 
 from perfkit.codegen.binding import need_binding
 from perfkit.codegen.ctext import C_TYPES, Helpers, Registers, Writer
+from perfkit.codegen.inorder import in_order
 from perfkit.codegen.names import Names
 from perfkit.codegen.nodes import (
     Buffer,
@@ -164,6 +165,8 @@ class BlockWriter:
             lines.append(f"{pad}PERFKIT_IVDEP")
         head = f"{pad}for ({start}; {test}; {advance}) {{"
         body = self.lines(loop.body, registers.extended(loop.combined), depth + 1)
+        if loop.in_order:
+            body.insert(0, f"{pad}{_INDENT}{in_order(self.helpers)}")
         lines += [head, *body, f"{pad}}}"]
         if not loop.combined:
             return lines

@@ -83,6 +83,7 @@ class For:
     schedule: str = ""  # OpenMP worksharing clause, set by the parallel pass
     combined: tuple[Register, ...] = ()  # elements that the threads reduce together
     ivdep: bool = False
+    in_order: bool = False  # sums that gcc may get wrong: perfkit.codegen.inorder
     until: tuple[Access, int] | None = None
     descending: bool = False
 

@@ -18,6 +18,7 @@ from perfkit.analysis.reductions import reductions as find_reductions
 from perfkit.codegen.ast import lower
 from perfkit.codegen.blocks import BlockWriter
 from perfkit.codegen.ctext import C_TYPES, Helpers, Registers, Writer
+from perfkit.codegen.inorder import mark_sums
 from perfkit.codegen.localize import buffered, declare, localize
 from perfkit.codegen.memory import heap
 from perfkit.codegen.names import Names, safe_names
@@ -85,7 +86,7 @@ def loop_ast(
     nodes = tuple(declare(n, buffers) for n in nodes)
     nodes = Promoter(poly, scop, found, inside, names).promote(nodes)
     declared = inside | {a.name for arrays in buffers.values() for a in arrays}
-    return scop, parallelize(nodes), declared
+    return scop, mark_sums(parallelize(nodes), scop), declared
 
 
 @dataclass

@@ -149,11 +149,16 @@ def random_arrays(scop: Scop, sizes: dict[str, int], seed: int = 0) -> dict[str,
 
 
 def assert_same(
-    folder: Path, state: State, *sizes: dict[str, int], simd_bytes: int = 32, rtol: float = 0.0
+    folder: Path,
+    state: State,
+    *sizes: dict[str, int],
+    simd_bytes: int = 32,
+    rtol: float = 0.0,
+    flags: tuple[str, ...] = FLAGS,
 ) -> str:
     """Compile the schedule and compare with the interpreter of the original; returns the C."""
     source = source_of(state, simd_bytes)
-    library, problems = build(folder, {"kernel": source}, FLAGS, "kernel.so")
+    library, problems = build(folder, {"kernel": source}, flags, "kernel.so")
     assert not problems, problems
     kernel = Kernel(signature(state.original, "kernel"), library, source)
     for values in sizes:
