@@ -46,7 +46,7 @@ EXTENSIONS = {"_cpu", "_cuda"}
 def part_of(relative: Path) -> str:
     """``runtime/kernel.py`` -> runtime; ``cli_optimize.py`` -> cli; ``config.py`` -> config."""
     name = relative.parts[0] if len(relative.parts) > 1 else relative.stem
-    return "cli" if name.startswith("cli") else name
+    return "cli" if name.startswith("cli") or name == "__main__" else name
 
 
 def imported_parts(node: ast.Import | ast.ImportFrom) -> Iterator[str]:

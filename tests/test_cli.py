@@ -38,6 +38,12 @@ except SystemExit:
     assert loaded_by(code) == set()
 
 
+def test_the_package_is_the_command() -> None:
+    command = [sys.executable, "-m", "perfkit", "--version"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert perfkit.__version__ in done.stdout
+
+
 def test_unknown_attribute_of_the_package() -> None:
     with pytest.raises(AttributeError, match="no attribute 'optimise'"):
         perfkit.optimise  # noqa: B018

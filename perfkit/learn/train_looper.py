@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch.nn import functional
-from torch.nn.utils.rnn import pack_sequence
+from torch.nn.utils.rnn import pack_padded_sequence
 
 from perfkit.learn.examples import Group
 from perfkit.learn.looper import COMPUTATION, LOOP, OPERATIONS, TAG, Looped
@@ -66,51 +66,69 @@ class Looper(torch.nn.Module):
         self.empty = torch.nn.Parameter(torch.zeros(EMBEDDING))
 
     def forward(self, batch: Sequence[Looped]) -> torch.Tensor:
-        leaves = self._leaves(batch)
-        nodes = _by_height(batch)
-        known: dict[tuple[int, int], torch.Tensor] = {}
-        for level in nodes:
-            inner = self._level(level, batch, leaves, known)
-            known.update(zip([(b, n) for b, n in level], inner, strict=True))
-        roots = torch.stack([known[b, len(x.loops)] for b, x in enumerate(batch)])
+        encoded = self._computations(batch)
+        # Row 0 stands for "nothing inside"; then come the computations, then the loops by height.
+        table = torch.cat([self.empty[None], encoded])
+        first = 1 + np.cumsum([0] + [len(x.computations) for x in batch])
+        place: dict[tuple[int, int], int] = {}
+        for level in _by_height(batch):
+            inside: tuple[list[list[int]], list[list[int]]] = ([], [])
+            rows = []
+            for b, n in level:
+                x = batch[b]
+                inside[0].append([int(first[b]) + k for loop, k in x.children[n] if not loop])
+                inside[1].append([place[b, k] for loop, k in x.children[n] if loop])
+                rows.append(x.loops[n] if n < len(x.loops) else np.zeros(LOOP, np.float32))
+            place |= {node: len(table) + k for k, node in enumerate(level)}
+            joined = [
+                _last(self.over_computations, table, inside[0]),
+                _last(self.over_loops, table, inside[1]),
+                _standard(np.stack(rows), self.scales.loop),
+            ]
+            table = torch.cat([table, self.join(torch.cat(joined, 1))])
+        roots = table[[place[b, len(x.loops)] for b, x in enumerate(batch)]]
         return functional.softplus(self.out(self.top(roots)))[:, 0]
 
-    def _leaves(self, batch: Sequence[Looped]) -> dict[tuple[int, int], torch.Tensor]:
-        scale = self.scales
-        rows = np.concatenate([x.computations for x in batch])
-        vectors = torch.from_numpy((rows - scale.computation[0]) / scale.computation[1])
-        tags = [
-            torch.from_numpy((t - scale.tag[0]) / scale.tag[1]) if len(t) else torch.zeros(1, TAG)
-            for x in batch for t in x.tags
-        ]  # fmt: skip
-        _, (last, _) = self.tags(pack_sequence(tags, enforce_sorted=False))
-        words = [self.words(torch.from_numpy(e)) for x in batch for e in x.expressions]
-        _, (meaning, _) = self.expression(pack_sequence(words, enforce_sorted=False))
-        joined = torch.cat([vectors, last[0], last[1], meaning[0]], 1)
-        encoded = self.encode(joined)
-        places = [(b, k) for b, x in enumerate(batch) for k in range(len(x.computations))]
-        return dict(zip(places, encoded, strict=True))
-
-    def _level(
-        self, level: Sequence[tuple[int, int]], batch: Sequence[Looped],
-        leaves: dict[tuple[int, int], torch.Tensor], known: dict[tuple[int, int], torch.Tensor],
-    ) -> torch.Tensor:  # fmt: skip
-        inner: list[list[torch.Tensor]] = [[], []]
-        vectors = []
-        scale = self.scales.loop
-        for b, n in level:
-            x = batch[b]
-            parts: list[list[torch.Tensor]] = [[], []]
-            for is_loop, k in x.children[n]:
-                parts[is_loop].append(known[b, k] if is_loop else leaves[b, k])
-            for kind in (0, 1):
-                inner[kind].append(torch.stack(parts[kind] or [self.empty]))
-            row = x.loops[n] if n < len(x.loops) else np.zeros(LOOP, np.float32)
-            vectors.append(torch.from_numpy(((row - scale[0]) / scale[1]).astype(np.float32)))
-        _, (first, _) = self.over_computations(pack_sequence(inner[0], enforce_sorted=False))
-        _, (second, _) = self.over_loops(pack_sequence(inner[1], enforce_sorted=False))
-        found: torch.Tensor = self.join(torch.cat([first[0], second[0], torch.stack(vectors)], 1))
+    def _computations(self, batch: Sequence[Looped]) -> torch.Tensor:
+        """Float32 [all computations, EMBEDDING]."""
+        tags = [t for x in batch for t in x.tags]
+        blank = np.zeros((1, TAG), np.float32)
+        rows = _standard(np.concatenate(tags), self.scales.tag)
+        loops = _last(self.tags, torch.cat([torch.from_numpy(blank), rows]), _spans(tags))
+        words = [e for x in batch for e in x.expressions]
+        said = self.words(torch.from_numpy(np.concatenate(words)))
+        meaning = _last(self.expression, torch.cat([said[:1], said]), _spans(words))
+        vectors = _standard(
+            np.concatenate([x.computations for x in batch]), self.scales.computation
+        )
+        found: torch.Tensor = self.encode(torch.cat([vectors, loops, meaning], 1))
         return found
+
+
+def _standard(rows: Array, scale: tuple[Array, Array]) -> torch.Tensor:
+    return torch.from_numpy(((rows - scale[0]) / scale[1]).astype(np.float32))
+
+
+def _spans(parts: Sequence[Array]) -> list[list[int]]:
+    """Row numbers, from 1, of each of several arrays that lie one below the other."""
+    ends = np.cumsum([0] + [len(p) for p in parts])
+    return [list(range(a + 1, b + 1)) for a, b in pairwise(ends.tolist())]
+
+
+def _last(lstm: torch.nn.LSTM, table: torch.Tensor, rows: Sequence[list[int]]) -> torch.Tensor:
+    """Where an LSTM ends over each list of rows of ``table``: [lists, directions * hidden].
+
+    A list without rows stands for row 0.
+    """
+    lengths = [max(1, len(r)) for r in rows]
+    index = np.zeros((max(lengths), len(rows)), np.int64)
+    for k, r in enumerate(rows):
+        index[: len(r), k] = r
+    steps = pack_padded_sequence(
+        table[torch.from_numpy(index)], torch.tensor(lengths), enforce_sorted=False
+    )
+    _, (last, _) = lstm(steps)
+    return torch.cat(tuple(last), 1)
 
 
 def _layers(*widths: int) -> torch.nn.Sequential:

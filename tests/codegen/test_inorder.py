@@ -30,7 +30,8 @@ REVERSED = NEST.replace("i + q", "i + 3 - q")
 def chain(*offsets: int) -> str:
     """A loop that adds x[4*i + offset] to z[0] in the order of the offsets."""
     statements = [
-        f"S{k}[i]: 0 <= i and 4*i + 4 <= n: z[0] = z[0] + x[4*i + {offset}]" for k, offset in enumerate(offsets)
+        f"S{k}[i]: 0 <= i and 4*i + 4 <= n: z[0] = z[0] + x[4*i + {offset}]"
+        for k, offset in enumerate(offsets)
     ]
     over = ", ".join(f"S{k}: i" for k in range(len(offsets)))
     body = "; ".join(f"S{k}" for k in range(len(offsets)))
@@ -51,7 +52,8 @@ def chain(*offsets: int) -> str:
         (chain(0, 1, 3, 2), ""),
         ("\n".join([
             "params n", "context n >= 1", "array x[n] float32", "array z[1] float32",
-            "S0[i]: 0 <= i and 2*i + 2 <= n: z[0] = (z[0] + x[2*i + 1]) - x[2*i]", "tree", "for i(S0: i) S0",
+            "S0[i]: 0 <= i and 2*i + 2 <= n: z[0] = (z[0] + x[2*i + 1]) - x[2*i]",
+            "tree", "for i(S0: i) S0",
         ]), ""),
     ],
 )  # fmt: skip

@@ -105,6 +105,17 @@ def test_the_baseline_learns_speedups() -> None:
     assert train_looper.predict(network, GROUPS[0]).shape == GROUPS[0].seconds.shape
 
 
+def test_the_baseline_sees_each_schedule_alone() -> None:
+    """Loops, statements and words of a batch are told apart."""
+    batch = [x for g in GROUPS[:3] for x in g.looper]
+    network = train_looper.Looper(train_looper.Scales.of(batch))
+    with torch.no_grad():
+        together = network(batch)
+        alone = torch.cat([network([x]) for x in batch])
+    assert len(set(alone.tolist())) > 10
+    torch.testing.assert_close(together, alone)
+
+
 def test_what_is_written_is_what_was_best(tmp_path: Path) -> None:
     marked = [
         Group(**{**vars(g), "split": "valid" if k < 2 else "train"}) for k, g in enumerate(GROUPS)
