@@ -143,7 +143,7 @@ class Expander:
             if lanes > 1:
                 strip = Jam(loop.name, vector.factor // lanes * lanes, loop.step, lanes)
                 body = self.expand(loop.body, (*jams, strip))
-                until = None if jams else self._alignment(loop, lanes)
+                until = self._alignment(loop, lanes)
                 return self._split(plain, strip.count, body, jams, until)
             innermost = all(isinstance(n, Instance | Guard) for n in loop.body)
             if innermost and not jams:

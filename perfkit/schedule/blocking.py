@@ -20,11 +20,11 @@ from dataclasses import dataclass, field
 from math import ceil
 
 from perfkit.analysis.dependences import Analysis
-from perfkit.analysis.footprint import WRITE, Walk, accesses, trips_of, walks
+from perfkit.analysis.footprint import WRITE, Walk, accesses, walks
 from perfkit.errors import BudgetExceeded, ScheduleError
 from perfkit.ir.expr import ITEMSIZE, Load
 from perfkit.ir.scop import Statement
-from perfkit.ir.tree import Leaf, Loop, Node, Sequence, enclosing, find_loop, paths, statements
+from perfkit.ir.tree import Leaf, Loop, Node, Sequence, enclosing, find_loop, statements
 from perfkit.schedule.base import chain, loop_names, tidy
 from perfkit.schedule.flow import preserves_flow
 from perfkit.schedule.legality import check_final, is_parallel, reduction_parallel
@@ -183,12 +183,9 @@ def panel_rows(builder: Steps, loop: str, width: int, sizes: Sizes) -> int:
     """
     inside = statements(find_loop(builder.tree, loop))
     scop = builder.state.scop
-    if not sizes.values.keys() >= set(scop.parameters):
+    trip = builder.trips(loop, sizes.values)
+    if trip is None:
         return sizes.panel_jam_tile
-    poly = builder.analysis.polyhedra(scop)
-    path = paths(builder.tree)[inside[0]]
-    place = next(k for k, (x, _) in enumerate(path) if x.name == loop)
-    trip = trips_of(poly, inside[0], tuple(v for _, v in path), sizes.values)[place].mean
     bytes_per_row = sizes.sum_tile * sizes.simd_bytes // width
     most = max(sizes.rows, int(CACHE_SHARE * sizes.cache) // bytes_per_row)
     if all(_is_box(scop.statement(n)) for n in inside):

@@ -14,7 +14,7 @@ next level. A mark widens what counts as undecided or concurrent:
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import islpy as isl
@@ -208,6 +208,28 @@ def largest_lead(deps: Dependences, tree: Node, a: str, b: str) -> int | None:
     return lead or 0
 
 
+def leads(
+    deps: Dependences, tree: Node, loop: str, values: Mapping[str, Affine]
+) -> dict[tuple[str, str], int | None]:
+    """By how much sources of dependences below ``loop`` are ahead of their targets.
+
+    ``values`` has the expression that is compared for each statement. The result is the maximum
+    over the pairs that agree on every level outside of the loop, by source and target statement;
+    None when it is unbounded.
+    """
+    levels = _levels(tree)
+    found: dict[tuple[str, str], int | None] = {}
+    with budget_errors():
+        deps.polyhedra.renew_budget()
+        for key, front in deps.ordered.items():
+            if key[0] not in values or key[1] not in values:
+                continue
+            reached = _reaching(levels, key, front, loop, jam=False)
+            if reached is not None:
+                found[key] = reached[0].largest_lead(values[key[0]], values[key[1]])
+    return found
+
+
 def is_parallel(deps: Dependences, tree: Node, loop: str) -> bool:
     """Does ``loop`` carry nothing, not even a reduction?"""
     return not any(
@@ -358,6 +380,6 @@ def check_final(analysis: Analysis, state: State) -> None:
 
 __all__ = [
     "Violation", "carried", "carried_reductions", "carries_itself", "check", "check_final",
-    "check_marks", "is_legal", "is_parallel", "largest_lead", "mark_violation",
+    "check_marks", "is_legal", "is_parallel", "largest_lead", "leads", "mark_violation",
     "reduction_parallel", "violations",
 ]  # fmt: skip

@@ -11,6 +11,7 @@ from perfkit.errors import ScheduleError
 from perfkit.ir.affine import Affine
 from perfkit.ir.tree import Leaf, Loop, Node, Sequence, depth_of, loops, statements, walk
 from perfkit.schedule.base import TreeTransform, chain, label, tidy
+from perfkit.schedule.diamond import Diamond
 from perfkit.schedule.loops import Interchange, Reverse, Shift, Skew, Wavefront
 from perfkit.schedule.marks import Jam, Parallelize, Unroll, Vectorize
 from perfkit.schedule.random_storage import take_storage_step
@@ -99,6 +100,12 @@ class _Drawer:
         band = self.band(3)
         return Wavefront(band[0].name, self.rng.choice(band[1:]).name) if len(band) > 1 else None
 
+    def diamond(self) -> TreeTransform | None:
+        band = self.band(2)
+        if len(band) < 2 or depth_of(self.tree) + 2 > MAX_DEPTH:
+            return None
+        return Diamond(band[0].name, band[1].name, self.rng.choice(self.tile_sizes))
+
     def shift(self) -> TreeTransform | None:
         loop = self.loop()
         if loop is None:
@@ -161,7 +168,7 @@ class _Drawer:
 ORDER: tuple[tuple[Draw, int], ...] = (
     (_Drawer.fuse, 6), (_Drawer.distribute, 3), (_Drawer.interchange, 5), (_Drawer.reverse, 2),
     (_Drawer.skew, 4), (_Drawer.wavefront, 2), (_Drawer.shift, 3), (_Drawer.tile, 5),
-    (_Drawer.strip_mine, 1), (_Drawer.embed, 4), (_Drawer.reorder, 2),
+    (_Drawer.strip_mine, 1), (_Drawer.embed, 4), (_Drawer.reorder, 2), (_Drawer.diamond, 1),
 )  # fmt: skip
 MARKS: tuple[tuple[Draw, int], ...] = (
     (_Drawer.parallelize, 3), (_Drawer.vectorize, 3), (_Drawer.unroll, 1), (_Drawer.jam, 2),

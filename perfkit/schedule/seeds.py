@@ -3,9 +3,9 @@
 Every seed is a script: replayable text whose steps were each proved legal. There are three
 families. ``original`` changes nothing. ``parallel`` keeps the order and marks loops. The others
 start from an order that isl's scheduler found (:mod:`perfkit.schedule.pluto`), and tile it, run it
-as wavefronts, and mark it. ``-time`` forms fit blocks of several time steps to the cache, ``-jam``
-forms run recurrences side by side. Each comes with and without expanded temporaries and split
-statements, where that differs.
+as wavefronts, and mark it. ``-time`` and ``-diamond`` forms fit blocks of several time
+steps to the cache, ``-jam`` forms run recurrences side by side. Each comes with and without
+expanded temporaries and split statements, where that differs.
 """
 
 from __future__ import annotations
@@ -26,12 +26,21 @@ from perfkit.schedule.locality import Locality
 from perfkit.schedule.panels import panels
 from perfkit.schedule.pluto import Found, Options
 from perfkit.schedule.recurrences import jam_recurrences
+from perfkit.schedule.rows import jam_rows
 from perfkit.schedule.script import show
-from perfkit.schedule.shape import Sizes, best_last, coincident_first, mark, tile_as, tile_band
+from perfkit.schedule.shape import (
+    Sizes,
+    best_last,
+    coincident_first,
+    diamond_as,
+    mark,
+    tile_as,
+    tile_band,
+)
 from perfkit.schedule.state import State, Transform
 from perfkit.schedule.steps import Steps
 from perfkit.schedule.storage import auto_expand, auto_snapshot
-from perfkit.schedule.timetile import FORMS, is_time_band, shapes
+from perfkit.schedule.timetile import FORMS, diamond_sizes, is_time_band, shapes
 from perfkit.schedule.transforms import Order
 from perfkit.schedule.unsink import unsink
 
@@ -100,6 +109,26 @@ def timed(base: Steps, found: Found, simd_bytes: int, cache: int, form: str) -> 
         return None
     mark(steps, simd_bytes)
     jam_recurrences(steps)
+    return steps
+
+
+def diamonds(base: Steps, found: Found, simd_bytes: int, sizes: Sizes) -> Steps | None:
+    """A scheduler's order with its time loops tiled by diamonds; None where no diamonds fit.
+
+    Within a tile one step of time follows the other, statement by statement, several rows at once.
+    """
+    steps = base.copy()
+    steps.take(Order.of(found.tree))
+    tiled = False
+    for band in found.bands:
+        if is_time_band(steps.state.scop, steps.tree, band):
+            row = steps.trips(band.loops[-1], sizes.values)
+            chosen = diamond_sizes(steps.state.scop, steps.tree, band, sizes.cache, row)
+            tiled |= diamond_as(steps, band, chosen)
+    if not tiled:
+        return None
+    mark(steps, simd_bytes)
+    jam_rows(steps)
     return steps
 
 
@@ -200,6 +229,7 @@ def _all(start: Steps, simd_bytes: int, sizes: Sizes) -> Iterator[Seed]:
                 yield from _seed(
                     f"{label}-time-{form}", timed, base, order, simd_bytes, sizes.cache, form
                 )
+            yield from _seed(f"{label}-diamond", diamonds, base, order, simd_bytes, sizes)
             yield from _seed(f"{label}-notile", untiled, base, order, simd_bytes)
             yield from _seed(f"{label}-block", blocked, base, order, simd_bytes, sizes)
             if alone or fusion == "min":  # a factorization is one nest, fused or not
@@ -236,6 +266,7 @@ __all__ = [
     "Sizes",
     "blocked",
     "candidates",
+    "diamonds",
     "expanded",
     "jammed",
     "original",

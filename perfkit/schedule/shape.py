@@ -16,10 +16,12 @@ from perfkit.schedule.locality import Locality, is_long, lanes
 from perfkit.schedule.pluto import Band, Found
 from perfkit.schedule.steps import Steps
 from perfkit.schedule.transforms import (
+    Diamond,
     Distribute,
     Interchange,
     Parallelize,
     Reorder,
+    StripMine,
     Tile,
     Vectorize,
     Wavefront,
@@ -145,6 +147,31 @@ def tile_as(steps: Steps, band: Band, chosen: Extents) -> bool:
     return True
 
 
+def diamond_as(steps: Steps, band: Band, chosen: Extents) -> bool:
+    """Tile a time loop and the first loop of space by diamonds, and distribute what is inside.
+
+    ``chosen`` is the width of the diamonds and, where the second loop of space is to run in strips
+    outside of time, their width.
+    """
+    time, first, *others = band.loops
+    trial = steps.copy()
+    if not trial.attempt(Diamond(time, first, chosen[0][1])):
+        return False
+    for loop, width in chosen[1:]:
+        strip = tile_name(loop, loop_names(trial.tree))
+        if not trial.attempt(
+            StripMine(loop, width), Interchange(first, strip), Interchange(time, strip)
+        ):
+            return False
+    steps.reset(trial)
+    for name in reversed((first, *others)):
+        body = find_loop(steps.tree, name).body
+        parts = _distributed(steps, name, body) if isinstance(body, Sequence) else None
+        if parts is not None:
+            steps.reset(parts)
+    return True
+
+
 def _reorder(steps: Steps, current: list[str], wanted: list[str]) -> bool:
     for k, name in enumerate(wanted):
         if current[k] != name:
@@ -232,6 +259,6 @@ def _lanes_step(steps: Steps, name: str, simd_bytes: int, locality: Locality) ->
 
 
 __all__ = [
-    "Extents", "Sizes", "best_last", "coincident_first", "mark", "permuted", "tile_as", "tile_band",
-    "vectorize",
+    "Extents", "Sizes", "best_last", "coincident_first", "diamond_as", "mark", "permuted",
+    "tile_as", "tile_band", "vectorize",
 ]  # fmt: skip

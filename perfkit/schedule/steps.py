@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from perfkit.analysis.dependences import Analysis, Dependences
+from perfkit.analysis.footprint import trips_of
 from perfkit.errors import ScheduleError
-from perfkit.ir.tree import Node
+from perfkit.ir.tree import Node, find_loop, paths, statements
 from perfkit.schedule.script import apply_step
 from perfkit.schedule.state import State, Transform
 
@@ -47,6 +50,17 @@ class Steps:
             self.state, self.done = state, done
             return False
         return True
+
+    def trips(self, loop: str, values: Mapping[str, int]) -> float | None:
+        """How often a loop runs on average, where ``values`` has all the program's sizes."""
+        scop = self.state.scop
+        if not values.keys() >= set(scop.parameters):
+            return None
+        name = statements(find_loop(self.tree, loop))[-1]
+        path = paths(self.tree)[name]
+        place = next(k for k, (x, _) in enumerate(path) if x.name == loop)
+        poly = self.analysis.polyhedra(scop)
+        return trips_of(poly, name, tuple(v for _, v in path), values)[place].mean
 
 
 __all__ = ["Steps"]

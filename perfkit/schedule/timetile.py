@@ -67,6 +67,28 @@ def shapes(scop: Scop, tree: Node, band: Band, cache: int) -> dict[str, Extents]
     return found
 
 
+def diamond_sizes(
+    scop: Scop, tree: Node, band: Band, cache: int, row: float | None = None
+) -> Extents:
+    """The width of diamonds over the first loop of space, and of strips of the second one.
+
+    ``row`` is the number of elements of a row, where it is known.
+
+    Where the rows of the second loop are cut into strips, a diamond slides along them. On average
+    it is half as wide as at its widest, and its strips lean on each other by its own width; all
+    that is to take up the cache.
+    """
+    _, first, *others = band.loops
+    cells = max(1, cache // _cell_bytes(scop, tree, band))
+    if not others:
+        return ((first, _power(max(SHORTEST, isqrt(cells)))),)
+    length = max(1, round(row or ROWS[0][len(others) > 1]))
+    if len(others) == 1:
+        return ((first, _power(max(SHORTEST, 2 * cells // length))),)
+    width = _power(max(SHORTEST, isqrt(2 * cells // length)))
+    return ((first, width), (others[0], max(SHORTEST, width // 2)))
+
+
 def _cell_bytes(scop: Scop, tree: Node, band: Band) -> int:
     """Bytes at one point of space: the elements of all arrays that are swept over."""
     used = statements(find_loop(tree, band.loops[0]))
@@ -105,4 +127,4 @@ def _skew(scop: Scop, tree: Node, band: Band) -> int:
     return max(found)
 
 
-__all__ = ["FORMS", "is_time_band", "shapes"]
+__all__ = ["FORMS", "diamond_sizes", "is_time_band", "shapes"]

@@ -32,7 +32,7 @@ from perfkit.search.space import skeleton
 
 _PREFERENCE = ("register", "parallel", "pluto-smart", "pluto-max", "block", "pluto-min")
 
-FORMS = ("block", "notile", "panels")
+FORMS = ("block", "diamond", "notile", "panels")
 """Endings of the names of seeds that are not tiled as Pluto would."""
 
 CLOSE = 0.03
@@ -146,7 +146,8 @@ def ranked(found: Iterable[Ranked], caution: float = CAUTION) -> list[Ranked]:
 
 
 def finalists(found: Sequence[Ranked], count: int) -> list[Ranked]:
-    """What to measure: ``count`` schedules, and the original and a Pluto-like one in any case.
+    """What to measure: ``count`` schedules, and in any case the original, a Pluto-like one and
+    one with diamond tiles, where there is one.
 
     More than half are seeds, of different kinds first. The others are the best-looking results of
     the search, of different shapes, and some whose prediction is most uncertain.
@@ -160,9 +161,10 @@ def finalists(found: Sequence[Ranked], count: int) -> list[Ranked]:
     chosen += _apart(beyond, count - unsure - len(chosen), lambda r: skeleton(r.seed.state.tree))
     left = [r for r in beyond[: 10 * count] if r not in chosen]
     chosen += sorted(left, key=lambda r: -r.score.spread)[:unsure]
-    pluto = next((r for r in known if _is_pluto(r.seed)), None)
-    if pluto is not None and pluto not in chosen:
-        chosen.append(pluto)
+    for wanted in (_is_pluto, _is_diamond):
+        best = next((r for r in known if wanted(r.seed)), None)
+        if best is not None and best not in chosen:
+            chosen.append(best)
     return [original, *chosen]
 
 
@@ -182,6 +184,11 @@ def _kind(seed: Seed) -> str:
 
 def _is_pluto(seed: Seed) -> bool:
     return seed.name.startswith("pluto") and not _form(seed)
+
+
+def _is_diamond(seed: Seed) -> bool:
+    """Diamond tiles are not among the schedules that the learned model was trained on."""
+    return _form(seed) == "diamond"
 
 
 def _form(seed: Seed) -> str:

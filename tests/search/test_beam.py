@@ -132,6 +132,13 @@ def test_the_original_and_a_pluto_like_schedule_are_always_measured() -> None:
     assert {"original", "pluto-smart"} <= {r.seed.name for r in finalists(found, 2)}
 
 
+def test_diamond_tiles_are_measured_although_the_model_does_not_know_them() -> None:
+    found = named(("block", 1, 0.1), ("pluto-smart", 2, 0.1), ("pluto-max-diamond", 80, 0.1),
+                  ("pluto-smart-diamond", 90, 0.1), ("original", 99, 0.1))  # fmt: skip
+    names = [r.seed.name for r in finalists(found, 2)]
+    assert "pluto-max-diamond" in names and "pluto-smart-diamond" not in names
+
+
 def test_seeds_of_different_kinds_are_measured_first() -> None:
     found = named(("block", 1, 0.1), ("block-all", 1.1, 0.1), ("parallel", 3, 0.1),
                   ("pluto-smart", 4, 0.1), ("original", 9, 0.1))  # fmt: skip
