@@ -56,7 +56,7 @@ def compiled(
     """All kernels of a program under its default mapping."""
     choice = chosen(program, fp, size, Gpu.half() if "float32" in storage else None, element)
     source = TritonSource(choice.part.name, assemble([choice.part]), choice.part.kernels)
-    return choice, compile_kernels(source, storage=storage)
+    return choice, compile_kernels(source, storage=storage, sizes=choice.sizes)
 
 
 def rows_of(choice: GpuChoice, kernels: tuple[Compiled, ...]) -> list[dict[str, Any]]:

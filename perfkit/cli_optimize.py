@@ -168,6 +168,8 @@ def _write_triton(
             _complain(where + message)
         else:
             _say(f"{region.location}: {region.name}: mapped by {choices[-1].seed.name}")
+            if choices[-1].note:
+                _say(f"{region.location}: {region.name}: {choices[-1].note}")
             if args.explain:
                 _say(choices[-1].explain())
     if not choices or (refused and args.strict):

@@ -8,6 +8,7 @@ allowed ``fp="reassociate"``, minima and maxima included (NaN and signed zeros d
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
@@ -142,6 +143,19 @@ def chained(scop: Scop, found: Mapping[str, Reduction]) -> Scop:
 _NONE = Reduction("", "", "", ())
 
 
+def neutral_of(op: str, dtype: str) -> int | float:
+    """The value that ``op`` leaves every other as it is."""
+    if op in ("add", "mul"):
+        return int(op == "mul")
+    if dtype in FLOATS:
+        return math.inf if op == "min" else -math.inf
+    signed = not dtype.startswith("u")
+    bits = 8 * ITEMSIZE[dtype] - signed
+    if op == "min":
+        return int(2**bits - 1)
+    return -int(2**bits) if signed else 0
+
+
 def reductions(polyhedra: Polyhedra, fp: str) -> dict[str, Reduction]:
     """The reductions of a SCoP by statement name.
 
@@ -164,4 +178,4 @@ def reductions(polyhedra: Polyhedra, fp: str) -> dict[str, Reduction]:
     return result
 
 
-__all__ = ["Reduction", "chained", "combined", "recognise", "reductions"]
+__all__ = ["Reduction", "chained", "combined", "neutral_of", "recognise", "reductions"]

@@ -115,7 +115,7 @@ def _commented(kernel: Kernel) -> str:
 
 def _header(parts: Sequence[Part]) -> str:
     names = ", ".join(p.name for p in parts)
-    lines = [f'"""{names}: Triton kernels and their launchers, {text.GENERATED}"""', ""]
+    lines = [f'"""{names}: Triton kernels and their launchers, {text.GENERATED}', "", *LEGEND, ""]
     for part in parts:
         if part.script:
             lines += [f"# Schedule of {part.name}:"]
@@ -124,6 +124,14 @@ def _header(parts: Sequence[Part]) -> str:
         *lines, "import torch", "import triton", "import triton.language as tl",
         "from triton.language.extra import libdevice",
     ])  # fmt: skip
+
+
+LEGEND = (
+    "Call the launchers, last in each part, with torch CUDA tensors; they need torch and triton.",
+    "With TRITON_INTERPRET=1 they run on CPU tensors, slowly. In a kernel ``program`` counts the",
+    "programs of the grid, ``i_b`` the blocks of loop i, and ``i`` holds the iterations of one.",
+    '"""',
+)
 
 
 @dataclass

@@ -19,10 +19,10 @@ from perfkit.codegen.nodes import constraints_above, constraints_below
 from perfkit.codegen.triton_nodes import Held, If, Node, Repeat, Run, Tile, runs, walk
 from perfkit.codegen.triton_space import Sets, Space
 from perfkit.ir.affine import Affine, Constraint, Piece
-from perfkit.ir.expr import Access
+from perfkit.ir.expr import ITEMSIZE, Access
 
-LARGEST_TILE = 16384
-"""Elements of a tile; more would not stay in registers."""
+LARGEST_TILE = 128 << 10
+"""Bytes of a tile; more would not stay in registers."""
 
 Dies = Callable[[str, tuple[str, ...]], bool]
 """Is an array dead outside one iteration of the given variables, and used nowhere else?"""
@@ -187,7 +187,7 @@ class Holder:
         return all(any(i.names() & wide == {lane} for i in indices) for lane in wide)
 
     def _fits(self, array: str, key: _Key, users: list[Run]) -> bool:
-        size = 1
+        size = ITEMSIZE[self.space.scop.array(array).dtype]
         for lane, _ in key[1]:
             size *= self.space.sizes[lane]
         if size > LARGEST_TILE:

@@ -47,10 +47,11 @@ class Host:
         return "\n".join(lines) + "\n"
 
     def _documented(self) -> Iterator[str]:
-        """One line per argument: ``A[n, m + 1]: float64, written``."""
+        """One line per argument: ``A[n, m + 1]: float64, written``; ``s[]`` has no dimension."""
         for p in self.signature.inputs:
             written = ", written" if p.written else ""
-            yield f"{text.safe(p.name)}{_extents(self._shape(p))}: {p.dtype}{written}"
+            extents = f"[{', '.join(self._shape(p))}]" if p.kind == "array" else ""
+            yield f"{text.safe(p.name)}{extents}: {p.dtype}{written}"
 
     def _shape(self, p: Parameter) -> tuple[str, ...]:
         if p.kind != "array":
@@ -83,7 +84,8 @@ class Host:
         if tensors:
             largest = ", ".join(f"{t}.numel()" for t in tensors)
             largest = f"max({largest})" if len(tensors) > 1 else largest
-            yield f"INDEX = tl.int32 if {largest} < 2**31 else tl.int64"
+            # twice as far: lanes go on behind the ends of arrays
+            yield f"INDEX = tl.int32 if {largest} < 2**30 else tl.int64"
         else:
             yield "INDEX = tl.int32"
 
@@ -146,10 +148,6 @@ class Host:
             return
         yield f"if {' and '.join(f'{c} > 0' for c in counts)}:"
         yield f"    {call}"
-
-
-def _extents(shape: tuple[str, ...]) -> str:
-    return f"[{', '.join(shape)}]" if shape else ""
 
 
 def host_bounds(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,8 +14,9 @@ from perfkit.codegen import triton_text as text
 from perfkit.codegen.names import Names
 from perfkit.codegen.nodes import Bound, map_bound
 from perfkit.codegen.triton_axes import Axes
-from perfkit.codegen.triton_nodes import Barrier, Held, If, Node, Repeat, Run, Tile
-from perfkit.codegen.triton_run import Dot, Reducing, Statements, dot_text
+from perfkit.codegen.triton_masks import name_masks
+from perfkit.codegen.triton_nodes import Barrier, Held, If, Node, Repeat, Run, Tile, runs
+from perfkit.codegen.triton_run import Dot, Reducing, Statements
 from perfkit.codegen.triton_scan import scan_lines
 from perfkit.codegen.triton_space import Placed, Space
 from perfkit.ir.affine import Affine
@@ -59,6 +61,7 @@ class KernelWriter:
         self.lines: list[str] = []
         self.depth = 1
         self.standing: dict[str, Affine] = {}  # lanes whose tensor is defined, with their block
+        self.summing: dict[str, str] = {}  # statements whose lanes sum in a tensor of this name
         self.has_dot = any(self.statements.dot(p) for p in space.placed.values())
 
     def kernel(self, nodes: tuple[Node, ...]) -> Kernel:
@@ -69,6 +72,7 @@ class KernelWriter:
         )
         self._program(grid)
         self._body(nodes, {})
+        self.lines = name_masks(self.lines, lambda: self.names.fresh("mask"))
         spec = KernelSpec(
             name=self.name,
             arguments=self._arguments(grid),
@@ -86,10 +90,10 @@ class KernelWriter:
         for mark in marks:
             if mark is not None:
                 return mark.factor
-        axes = self.statements.axes
         largest = 1
         for p in self.space.placed.values():
-            extents = [self.space.sizes[x.name] for x in p.lanes if x.name not in axes.contracted]
+            gone = self.statements.axes.contracted if self.statements.dot(p) else ()
+            extents = [self.space.sizes[x.name] for x in p.lanes if x.name not in gone]
             width = ITEMSIZE[self.space.scop.array(p.write.array).dtype]
             largest = max(largest, width * math.prod(extents))
         return default_warps(largest, self.has_dot)
@@ -197,17 +201,30 @@ class KernelWriter:
         for tile in node.tiles:
             for lane, block in tile.blocks:
                 self._lane(lane, block)
-            self._line(self.statements.open(tile))
+            if tile.load is not None or not self._overwritten(tile, node.body[0]):
+                self._line(self.statements.open(tile))
         self._body(node.body, {**tiles, **{t.array: t for t in node.tiles}})
         for tile in node.tiles:
             if tile.store is not None:
                 self._line(self.statements.close(tile))
 
+    def _overwritten(self, tile: Tile, first: Node) -> bool:
+        """Does the first statement give the tile all of its content?"""
+        if not isinstance(first, Run):
+            return False
+        placed = self.space.placed[first.statement]
+        own, *reads = (a.array for a in placed.accesses)
+        plain = own == tile.array and tile.array not in reads and placed.scan is None
+        return plain and not self.statements.partial(tile, placed)
+
     def _run(self, run: Run, tiles: Mapping[str, Tile]) -> None:
         placed = self.space.placed[run.statement]
         self._line(f"# {run.statement}: {source_of(placed)}")
         self._lanes_of(run)
-        if placed.scan is None:
+        if run.statement in self.summing:
+            reducing = Reducing(self.statements, run, placed, tiles)
+            self._line(*reducing.sums_step(self.summing[run.statement]))
+        elif placed.scan is None:
             self._line(*self.statements.lines(run, tiles))
         else:
             self._line(*scan_lines(self.statements, run, placed, tiles))
@@ -220,8 +237,10 @@ class KernelWriter:
 
     def _repeat(self, node: Repeat, tiles: Mapping[str, Tile]) -> None:
         total = self._product(node, tiles)
+        sums = self._sums(node, tiles) if total is None else {}
         if total is not None and total.before:
             self._line(total.before)
+        self._line(*(reducing.sums_start(name) for name, reducing in sums.values()))
         low, high = text.bound(node.lower), text.bound(map_bound(node.upper, lambda a: a + 1))
         step = f", {node.step}" if node.step != 1 else ""
         stages = next((m.factor for m in node.marks if m.kind == "stages"), 0)
@@ -234,11 +253,15 @@ class KernelWriter:
                 if block == node.name:
                     self._lane(lane, Affine.variable(block))
             if total is None:
+                self.summing |= {statement: name for statement, (name, _) in sums.items()}
                 self._body(node.body, tiles)
             else:
                 self._line(*total.step)
         if total is not None:
             self._line(*total.after)
+        for statement, (name, reducing) in sums.items():
+            del self.summing[statement]
+            self._line(*reducing.sums_end(name))
 
     def _product(self, node: Repeat, tiles: Mapping[str, Tile]) -> _Product | None:
         """A loop that does nothing but add products of matrices to one tile.
@@ -254,20 +277,40 @@ class KernelWriter:
         if tile is None or dot is None or self._varies(dot, placed, node.name):
             return None
         reducing = Reducing(self.statements, run, placed, tiles)
-        operands, a, b = reducing.operands(dot)
         comment = f"# {run.statement}: {source_of(placed)}"
         if not dot.rest and not dot.negative and not self.statements.late(placed, dot):
-            line = f"{tile.name} = {dot_text(a, b, tile.name)}"
-            return _Product("", [comment, *operands, line], [])
+            return _Product("", [comment, *reducing.products(dot, tile.name)], [])
         name = self.names.fresh(f"{tile.array}_sum")
         axes = self.statements.axes
         dtype = text.type_of(self.space.scop.array(tile.array).dtype)
         zeros = f"tl.full({axes.shape(tile.lanes)}, 0, {dtype})"
         return _Product(
             f"{name} = {zeros}",
-            [comment, *operands, f"{name} = {dot_text(a, b, name)}"],
+            [comment, *reducing.products(dot, name)],
             reducing.add(dot, name),
         )
+
+    def _sums(self, node: Repeat, tiles: Mapping[str, Tile]) -> dict[str, tuple[str, Reducing]]:
+        """Statements of a loop over the blocks of their reduction whose lanes may sum first.
+
+        Nothing else in the loop may use the element, which must be held around it.
+        """
+        found: dict[str, tuple[str, Reducing]] = {}
+        users = Counter(
+            array
+            for r in runs(node.body)
+            for array in {a.array for a in self.space.placed[r.statement].accesses}
+        )
+        for run in _direct(node.body):
+            placed = self.space.placed[run.statement]
+            array = placed.write.array
+            blocks = [self.space.blocks[lane] for lane in placed.reduced]
+            if array not in tiles or blocks != [node.name] or users[array] > 1:
+                continue
+            reducing = Reducing(self.statements, run, placed, tiles)
+            if self.statements.dot(placed) is None and reducing.fits():
+                found[run.statement] = self.names.fresh(f"{array}_sums"), reducing
+        return found
 
     def _varies(self, dot: Dot, placed: Placed, loop: str) -> bool:
         """Does what scales the products change in the loop?"""
@@ -281,6 +324,16 @@ class KernelWriter:
         }  # fmt: skip
         own = any(a.array == placed.write.array for f in dot.rest for a in loads(f))
         return loop in names or own
+
+
+def _direct(nodes: tuple[Node, ...]) -> Iterator[Run]:
+    """The statements of a loop that are in no loop inside it."""
+    for node in nodes:
+        match node:
+            case Run():
+                yield node
+            case If() | Held():
+                yield from _direct(node.body)
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from perfkit.analysis.reductions import Reduction
+from perfkit.analysis.reductions import Reduction, neutral_of
 from perfkit.codegen import triton_text as text
 from perfkit.codegen.names import Names
 from perfkit.codegen.triton_axes import Axes
@@ -15,10 +15,13 @@ from perfkit.codegen.triton_space import Placed, Space
 from perfkit.errors import TransformError
 from perfkit.ir import expr as ir
 from perfkit.ir.affine import Affine, Constraint, Piece
-from perfkit.schedule.gpu_dot import contribution, product
+from perfkit.schedule.gpu_dot import Product, contribution, products
 
 SMALLEST_DOT = 16
 """Every extent of a ``tl.dot`` is at least this."""
+
+LARGEST_SUMS = 8192
+"""Elements of a tensor of sums, one for each lane."""
 
 Subscripts = Mapping[str, str]
 """What follows a lane variable, or a tile, in the present context."""
@@ -26,11 +29,10 @@ Subscripts = Mapping[str, str]
 
 @dataclass(frozen=True)
 class Dot:
-    """``sum over lane of left * right``, and what is multiplied to it afterwards."""
+    """Sums over ``lane`` of left * right, one or several, and what multiplies them afterwards."""
 
     lane: str
-    left: tuple[ir.Expr, ...]
-    right: tuple[ir.Expr, ...]
+    terms: tuple[tuple[tuple[ir.Expr, ...], tuple[ir.Expr, ...]], ...]
     rest: tuple[ir.Expr, ...]
     negative: bool
     rows: str
@@ -93,7 +95,7 @@ class Statements:
         values = dict(run.values)
         tile = tiles.get(p.write.array)
         if tile is not None:
-            if not neutral and self._partial(tile, p):
+            if not neutral and self.partial(tile, p):
                 mask = self.condition(self.space.mask(p.name, own), values, {}, own)
                 return [f"{tile.name} = tl.where({mask}, {value}, {tile.name})"]
             if lanes != frozenset(tile.lanes):
@@ -107,7 +109,7 @@ class Statements:
         mask = self.condition(self.space.mask(p.name, own | lanes), values, {}, own | lanes)
         return [f"tl.store({pointer}, {value}{f', mask={mask}' if mask else ''})"]
 
-    def _partial(self, tile: Tile, p: Placed) -> bool:
+    def partial(self, tile: Tile, p: Placed) -> bool:
         """Does the statement leave out lanes whose content matters?"""
         lanes = [lane.name for lane in p.lanes if lane.name not in tile.lanes]
         reached = self.space.sets.without(p.reached, lanes)
@@ -154,10 +156,25 @@ class Statements:
         lanes: Iterable[str] = (),
     ) -> str:  # fmt: skip
         """A mask along lanes: those it mentions, or else one of ``lanes``."""
-        resolved = tuple(tuple(c.substitute(values) for c in piece) for piece in pieces)
+        resolved = tuple(
+            tuple(self._unscaled(c.substitute(values)) for c in piece) for piece in pieces
+        )
         names = sorted(n for piece in resolved for c in piece for n in c.expr.names())
         wide = [n for n in (*names, *sorted(lanes)) if n in self.axes.sizes]
-        return text.condition(resolved, speller(subscripts), wide[0] if wide else "")
+        lane = wide[0] if wide else ""
+        return text.condition(resolved, speller(subscripts), lane, self.axes.sizes)
+
+    def _unscaled(self, c: Constraint) -> Constraint:
+        """``i <= (n - 1) / 64`` rather than ``64 * i < n``, whose left side may overflow."""
+        scaled = [(n, k) for n, k in c.expr.terms if n in self.axes.sizes and abs(k) > 1]
+        if len(scaled) != 1 or c.kind != "ge":
+            return c
+        ((name, k),) = scaled
+        rest = c.expr - Affine.variable(name) * k
+        if rest.names() & set(self.axes.sizes):
+            return c
+        sign = 1 if k > 0 else -1
+        return Constraint(Affine.variable(name) * sign + rest.floordiv(abs(k)))
 
     # -- lanes ---------------------------------------------------------------------------------
 
@@ -189,9 +206,28 @@ class Statements:
         rows, columns = sorted(order, key=lambda n: order[n])
         if min(self.axes.sizes[n] for n in (lane, rows, columns)) < SMALLEST_DOT:
             return None
-        parts = product(contribution(p.value, p.write, 0))
+        pieces = self.space.mask(p.name, frozenset((lane, rows, columns)))
+        if len(pieces) != 1 or any({lane, rows, columns} <= c.expr.names() for c in pieces[0]):
+            return None
+        terms = []
+        beside: set[tuple[tuple[ir.Expr, ...], bool]] = set()
+        for term in products(contribution(p.value, p.write, 0)):
+            sides = self._sides(p, term, lane, rows, columns)
+            if sides is None:
+                return None
+            terms.append(sides[:2])
+            beside.add(sides[2:])
+        if len(beside) != 1:  # scaled differently, or one subtracted from the other
+            return None
+        ((rest, negative),) = beside
+        return Dot(lane, tuple(terms), rest, negative, rows, columns)
+
+    def _sides(
+        self, p: Placed, term: Product, lane: str, rows: str, columns: str
+    ) -> tuple[tuple[ir.Expr, ...], tuple[ir.Expr, ...], tuple[ir.Expr, ...], bool] | None:
+        """The factors along rows, those along columns, and others; None for no product of both."""
         sides: dict[frozenset[str], list[ir.Expr]] = {}
-        for factor in parts.factors:
+        for factor in term.factors:
             sides.setdefault(self.lanes_of(p, factor) & {lane, rows, columns}, []).append(factor)
         left, right = frozenset((rows, lane)), frozenset((columns, lane))
         if not {left, right} <= set(sides) or any(
@@ -199,17 +235,11 @@ class Statements:
         ):
             return None
         dtype = self.dtype(p.write.array)
-        if any(f.dtype != dtype or f.dtype not in ir.FLOATS for f in parts.factors):
+        if any(f.dtype != dtype or f.dtype not in ir.FLOATS for f in term.factors):
             return None
-        pieces = self.space.mask(p.name, frozenset((lane, rows, columns)))
-        if len(pieces) != 1 or any({lane, rows, columns} <= c.expr.names() for c in pieces[0]):
-            return None
-        rest = [f for key, fs in sides.items() if lane not in key for f in fs]
-        return Dot(
-            lane, (*sides[left], *sides.get(frozenset((lane,)), ())), tuple(sides[right]),
-            tuple(rest), parts.negative, rows, columns,
-        )  # fmt: skip
-
+        rest = tuple(f for key, fs in sides.items() if lane not in key for f in fs)
+        both = tuple(sides.get(frozenset((lane,)), ()))
+        return (*sides[left], *both), tuple(sides[right]), rest, term.negative
 
     def late(self, p: Placed, dot: Dot) -> tuple[Constraint, ...]:
         """The constraints on both lanes of the result: no operand can have zeros for them."""
@@ -227,19 +257,6 @@ def speller(subscripts: Subscripts) -> text.Spell:
 
 
 _FUNCTION = {"add": "sum", "min": "min", "max": "max"}
-
-
-def neutral_of(op: str, dtype: str) -> int | float:
-    """The value that ``op`` leaves every other as it is."""
-    if op in ("add", "mul"):
-        return int(op == "mul")
-    if dtype in ir.FLOATS:
-        return math.inf if op == "min" else -math.inf
-    signed = not dtype.startswith("u")
-    bits = 8 * ir.ITEMSIZE[dtype] - signed
-    if op == "min":
-        return int(2**bits - 1)
-    return -int(2**bits) if signed else 0
 
 
 @dataclass
@@ -297,30 +314,83 @@ class Reducing:
     tiles: Mapping[str, Tile]
 
     def lines(self) -> list[str]:
-        s, p = self.statements, self.placed
-        dot = s.dot(p)
+        dot = self.statements.dot(self.placed)
         if dot is not None:
             return self.dot_lines(dot)
-        (lane,) = p.reduced
-        found = s.reductions.get(p.name)
+        lines, value, lanes = self.added()
+        return [*lines, *self.combined(value, lanes)]
+
+    @property
+    def op(self) -> str:
+        found = self.statements.reductions.get(self.placed.name)
         if found is None or found.op not in _FUNCTION:
-            raise TransformError(f"{p.name}: Triton code has no reduction over lanes for it")
-        dtype = s.dtype(p.write.array)
+            name = self.placed.name
+            raise TransformError(f"{name}: Triton code has no reduction over lanes for it")
+        return found.op
+
+    @property
+    def neutral(self) -> int | float:
+        return neutral_of(self.op, self.statements.dtype(self.placed.write.array))
+
+    def added(self) -> tuple[list[str], str, frozenset[str]]:
+        """Loads, what each lane adds, and the lanes along which that differs."""
+        s, p = self.statements, self.placed
+        (lane,) = p.reduced
         writer = Writer(s, self.run, p, self.tiles)
-        neutral = neutral_of(found.op, dtype)
+        neutral = self.neutral
         added = contribution(p.value, p.write, neutral)
         value, lanes = self.masked(added, writer, lane, neutral)
-        function, combine = _FUNCTION[found.op], text.COMBINE[found.op]
+        return writer.lines, value, lanes
+
+    def combined(self, value: str, lanes: frozenset[str]) -> list[str]:
+        """Combine the lanes of a value, and that with the element."""
+        s, p, op = self.statements, self.placed, self.op
+        (lane,) = p.reduced
+        dtype = s.dtype(p.write.array)
         for axis, keep in self.axes(lane):
-            value = f"tl.{function}({value}, axis={axis}{keep})"
+            value = f"tl.{_FUNCTION[op]}({value}, axis={axis}{keep})"
         name = s.names.fresh(f"{p.write.array}_")
-        lines = [*writer.lines, f"{name} = {value}.to({text.type_of(dtype)})"]
         old = Writer(s, self.run, p, self.tiles)
         before = old.value(ir.Load(dtype, p.write), {}, None)
         spread = (lanes | self._masked() | s._lanes_in(p, p.write.indices)) - {lane}
-        updated = combine.format(before, name)
+        updated = text.COMBINE[op].format(before, name)
         assigned = s.assign(self.run, p, self.tiles, updated, spread, neutral=True)
-        return [*lines, *old.lines, *assigned]
+        return [f"{name} = {value}.to({text.type_of(dtype)})", *old.lines, *assigned]
+
+    # -- lanes that sum for themselves ---------------------------------------------------------
+
+    def fits(self) -> bool:
+        """Can a tensor have a sum for every lane?"""
+        sizes = self.statements.axes.sizes
+        return math.prod(sizes[x.name] for x in self.placed.lanes) <= LARGEST_SUMS
+
+    def sums_start(self, name: str) -> str:
+        """The line before the loop that the lanes sum over."""
+        s, p = self.statements, self.placed
+        (lane,) = p.reduced
+        zero = text.typed_constant(ir.Const(s.dtype(p.write.array), self.neutral))
+        return f"{name} = tl.broadcast_to({zero}, {self._shape([x.name for x in p.lanes], lane)})"
+
+    def sums_step(self, name: str) -> list[str]:
+        """The lines in the loop."""
+        lines, value, _ = self.added()
+        return [*lines, f"{name} = {text.COMBINE[self.op].format(name, value)}"]
+
+    def sums_end(self, name: str) -> list[str]:
+        """The lines after it: the lanes are combined, and that with the element."""
+        (lane,) = self.placed.reduced
+        every = frozenset(x.name for x in self.placed.lanes)
+        return self.combined(name, every - {lane})
+
+    def _shape(self, every: list[str], lane: str) -> str:
+        """All lanes of the statement, a contracted one last."""
+        axes = self.statements.axes
+        if lane not in axes.contracted:
+            return axes.shape(frozenset(every))
+        size = axes.sizes[lane]
+        if len(every) == 1:
+            return f"({size},)"
+        return f"{axes.shape(frozenset(every) - {lane}).rstrip(',)')}, {size})"
 
     def masked(
         self, added: ir.Expr, writer: Writer, lane: str, neutral: int | float
@@ -359,10 +429,17 @@ class Reducing:
     # -- tl.dot --------------------------------------------------------------------------------
 
     def dot_lines(self, dot: Dot) -> list[str]:
-        s = self.statements
-        lines, a, b = self.operands(dot)
-        name = s.names.fresh(f"{self.placed.write.array}_")
-        return [*lines, f"{name} = {dot_text(a, b)}", *self.add(dot, name)]
+        name = self.statements.names.fresh(f"{self.placed.write.array}_")
+        return [*self.products(dot, name, empty=True), *self.add(dot, name)]
+
+    def products(self, dot: Dot, name: str, empty: bool = False) -> list[str]:
+        """Add the products of matrices to ``name``, which is nothing yet where ``empty``."""
+        lines: list[str] = []
+        for k, (left, right) in enumerate(dot.terms):
+            loads, a, b = self.operands(dot, left, right)
+            total = "" if empty and not k else name
+            lines += [*loads, f"{name} = {dot_text(a, b, total)}"]
+        return lines
 
     def add(self, dot: Dot, name: str) -> list[str]:
         """Add a finished product of matrices to the element that the statement updates."""
@@ -377,13 +454,16 @@ class Reducing:
         own = frozenset((dot.rows, dot.columns))
         return [*writer.lines, *s.assign(self.run, p, self.tiles, value, own, neutral=True)]
 
-    def operands(self, dot: Dot) -> tuple[list[str], str, str]:
+    def operands(
+        self, dot: Dot, left: tuple[ir.Expr, ...], right: tuple[ir.Expr, ...]
+    ) -> tuple[list[str], str, str]:
         """The two matrices, with zeros where the statement does not run."""
-        left = {dot.lane: "[None, :]"}
-        right = {dot.lane: "[:, None]"}
         lines: list[str] = []
         names = []
-        sides = ((dot.left, left, dot.columns), (dot.right, right, dot.rows))
+        sides = (
+            (left, {dot.lane: "[None, :]"}, dot.columns),
+            (right, {dot.lane: "[:, None]"}, dot.rows),
+        )
         for factors, subscripts, other in sides:
             writer = Writer(self.statements, self.run, self.placed, self.tiles)
             names.append(self.operand(dot, factors, subscripts, other, writer))

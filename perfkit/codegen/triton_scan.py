@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from perfkit.analysis.reductions import neutral_of
 from perfkit.codegen import triton_text as text
 from perfkit.codegen.triton_nodes import Run, Tile
-from perfkit.codegen.triton_run import Statements, Writer, neutral_of
+from perfkit.codegen.triton_run import Statements, Writer
 from perfkit.codegen.triton_space import Placed
 from perfkit.errors import TransformError
 from perfkit.ir import expr as ir

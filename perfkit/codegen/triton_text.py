@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import keyword
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 
 from perfkit.codegen.nodes import Bound
 from perfkit.errors import InternalError
@@ -28,6 +28,11 @@ def floor_div(a, d: tl.constexpr):
 
 def expect(name, tensor, dtype, shape):
     """Refuse what kernels would misread; float32 may be half precision in memory."""
+    if not isinstance(tensor, torch.Tensor):
+        raise TypeError(f"{name} is a {type(tensor).__name__}, expected a torch tensor")
+    if not tensor.is_cuda and isinstance(floor_div, triton.runtime.JITFunction):
+        remedy = f"pass {name}.cuda(), or set TRITON_INTERPRET=1 before triton is imported"
+        raise ValueError(f"{name} is in {tensor.device.type} memory: {remedy}")
     half = dtype is torch.float32 and tensor.dtype in (torch.float16, torch.bfloat16)
     if tensor.dtype != dtype and not half:
         raise TypeError(f"{name} has dtype {tensor.dtype}, expected {dtype}")
@@ -146,11 +151,14 @@ def constraint(c: Constraint, spell: Spell = safe, lane: str = "", host: bool = 
     return f"({affine(small, spell, host)}{spread} {sign} {affine(large, spell, host)})"
 
 
-def condition(pieces: tuple[Piece, ...], spell: Spell, lane: str = "") -> str:
+def condition(
+    pieces: tuple[Piece, ...], spell: Spell, lane: str = "", lanes: Container[str] = ()
+) -> str:
     """A union of conjunctions; "" when it always holds.
 
-    With ``lane``, it is a tensor condition: a comparison of scalars is spread along that lane.
-    (Triton's interpreter mistakes a scalar condition beside a tensor's for integers.)
+    With ``lane``, it is a tensor condition: a comparison without any of ``lanes``, of scalars, is
+    spread along that lane. (Triton's interpreter mistakes a scalar condition beside a tensor's for
+    integers.)
     """
     if any(not piece for piece in pieces):
         return ""
@@ -158,7 +166,7 @@ def condition(pieces: tuple[Piece, ...], spell: Spell, lane: str = "") -> str:
         return "False"
 
     def one(c: Constraint) -> str:
-        return constraint(c, spell, "" if lane in c.expr.names() else lane)
+        return constraint(c, spell, "" if any(n in lanes for n in c.expr.names()) else lane)
 
     texts = [" & ".join(map(one, piece)) for piece in pieces]
     if len(texts) == 1:

@@ -137,6 +137,8 @@ class Gpu:
         memory_latency, cache_latency: seconds of a load from there.
         registers, threads, programs: limits of one multiprocessor (32-bit registers; resident).
         warps: warps that keep one multiprocessor's units busy.
+        shared: bytes of shared memory that one program may have.
+        float32_bytes: what an element of a float32 array takes in memory.
         launch: seconds that the host takes for one launch, Triton's Python code included.
         start: seconds on the GPU from one kernel to the next that waits for it.
     """
@@ -157,13 +159,15 @@ class Gpu:
     programs: int = 32
     warps: int = 16
     matrix_rows: int = 0
+    shared: int = 227 << 10
+    float32_bytes: int = 4
     launch: float = 12e-6
     start: float = 2e-6
 
     @classmethod
     def half(cls) -> Gpu:
         """The same where float32 arrays are half precision in memory: products use tensor cores."""
-        return cls(matrix32=600e12, matrix_rows=64)
+        return cls(matrix32=600e12, matrix_rows=64, float32_bytes=2)
 
 
 __all__ = ["Device", "Gpu", "Level"]

@@ -58,22 +58,25 @@ def load_module(source: TritonSource, folder: Path) -> ModuleType:
 
 
 def compile_kernels(
-    source: TritonSource, capability: int = 90, storage: Mapping[str, str] | None = None
-) -> tuple[Compiled, ...]:
+    source: TritonSource, capability: int = 90, storage: Mapping[str, str] | None = None,
+    sizes: Mapping[str, int] | None = None,
+) -> tuple[Compiled, ...]:  # fmt: skip
     """Compile every kernel of a module for ``sm_<capability>``.
 
     ``storage`` maps element types of the program to those that arrays have in memory, such as
-    ``{"float32": "bfloat16"}``. Sizes are taken as 32-bit integers divisible by 16, pointers as
-    aligned to 16 bytes, as Triton itself specialises for most calls.
+    ``{"float32": "bfloat16"}``. As Triton specialises calls, pointers are taken as aligned to 16
+    bytes, and those of ``sizes`` that are multiples of 16 as such; sizes are 32-bit integers.
     """
+    even = frozenset(n for n, value in (sizes or {}).items() if value % 16 == 0)
     with tempfile.TemporaryDirectory() as folder:
         module = load_module(source, Path(folder))
-        return tuple(_compile(module, k, capability, storage or {}) for k in source.kernels)
+        return tuple(_compile(module, k, capability, storage or {}, even) for k in source.kernels)
 
 
 def _compile(
-    module: ModuleType, spec: KernelSpec, capability: int, storage: Mapping[str, str]
-) -> Compiled:
+    module: ModuleType, spec: KernelSpec, capability: int, storage: Mapping[str, str],
+    even: frozenset[str],
+) -> Compiled:  # fmt: skip
     import triton
     import triton.language as tl
     from triton.backends.compiler import GPUTarget
@@ -90,7 +93,7 @@ def _compile(
         elif argument.kind == "size":
             dtype = "i32"
         signature[names[k]] = dtype
-        if argument.kind == "array":
+        if argument.kind == "array" or argument.name in even:
             attributes[(k,)] = [["tt.divisibility", 16]]
     signature["INDEX"] = "constexpr"
     compiled = triton.compile(

@@ -10,12 +10,12 @@ that come in to the values that go out: :func:`preserves_flow`.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import islpy as isl
 
 from perfkit.analysis.dependences import DATAFLOW_FAULT, by_subtraction
-from perfkit.analysis.reductions import reductions
+from perfkit.analysis.reductions import neutral_of, reductions
 from perfkit.errors import BudgetExceeded, IllegalSchedule
 from perfkit.ir.affine import Affine
 from perfkit.ir.expr import (
@@ -175,29 +175,50 @@ def _subtracted(
 class Correspondence:
     """How statements of a transformed SCoP relate to those of the original.
 
-    ``origin[S]`` is the original statement whose instances ``S`` runs (with the same iterators);
-    statements outside ``origin`` are copies, which move a value, perhaps times a scalar argument.
+    ``origin[S]`` is the original statement whose instances ``S`` runs (with the same iterators,
+    and perhaps others that these determine). Statements outside ``origin`` are copies, which move
+    a value, perhaps times a scalar argument; or those of a reduction in two phases: ``starts`` put
+    a neutral element into a partial result, ``combines`` add one to the element that it is for,
+    and have the position of the load of it. ``extra[S]``
+    counts the iterators that ``S`` has in front of those of its origin.
     """
 
     origin: dict[str, str]
     copies: frozenset[str]
+    starts: frozenset[str] = frozenset()
+    combines: Mapping[str, int] = field(default_factory=dict)
+    extra: Mapping[str, int] = field(default_factory=dict)
 
     @staticmethod
     def of(original: Scop, scop: Scop) -> Correspondence:
         known = original.by_name()
         origin: dict[str, str] = {}
         copies: set[str] = set()
+        starts: set[str] = set()
+        combines: dict[str, int] = {}
+        extra: dict[str, int] = {}
         for s in scop.statements:
             name = s.origin or s.name
             if name in known:
                 origin[s.name] = name
+                extra[s.name] = len(s.iterators) - len(known[name].iterators)
             elif is_transfer(s.value):
                 copies.add(s.name)
+            elif isinstance(s.value, Const):
+                starts.add(s.name)
+            elif _combines(s):
+                combines[s.name] = 1
             else:
                 raise IllegalSchedule(
                     "flow check", s.name, "neither part of an original statement nor a copy"
                 )
-        return Correspondence(origin, frozenset(copies))
+        return Correspondence(origin, frozenset(copies), frozenset(starts), combines, extra)
+
+    def as_origin(self, m: isl.Map, side: isl.dim_type, part: str) -> isl.Map:
+        """The map with instances of ``part`` on one side as those of the original statement."""
+        if self.extra[part]:
+            m = m.project_out(side, 0, self.extra[part])
+        return m.set_tuple_name(side, self.origin[part])
 
 
 def preserves_flow(
@@ -237,20 +258,18 @@ def _preserves(
             if all(_still_updates(scop.statement(s)) for s, o in match.origin.items() if o == name)
         }
         old = Flows(before, original.tree, unordered=groups, subtracting=subtracting)
-        new = Flows(
-            after,
-            transformed.tree,
-            unordered={s: groups[o] for s, o in match.origin.items() if o in groups},
-            subtracting=subtracting,
-        )
-        resolve = _Resolver(new, match)
+        unordered = {s: groups[o] for s, o in match.origin.items() if o in groups}
+        unordered |= {c: _group(scop, scop.statement(c), unordered) for c in match.combines}
+        new = Flows(after, transformed.tree, unordered=unordered, subtracting=subtracting)
+        partial = _Partial(new, match, unordered)
+        resolve = _Resolver(new, match, partial)
         by_name = original.by_name()
         for (name, k), expected in old.sources.items():
             found = after.union_map(
-                m.set_tuple_name(IN, name)
+                match.as_origin(m, IN, s)
                 for s, o in match.origin.items()
                 if o == name
-                for m in pieces_of(resolve(new.sources[s, k]))
+                for m in pieces_of(resolve(partial.sources(s, k)))
             )
             outside = _outside(before, by_name[name], k)
             _compare(
@@ -264,21 +283,81 @@ def _preserves(
                 _compare(old.final[array.name], found, f"the final value of {array.name}")
 
 
-class _Resolver:
-    """Replaces parts by their origin, and copies by the source of what they copy."""
+class _Partial:
+    """Reductions in two phases: which updates every combination of a partial result adds.
 
-    def __init__(self, flows: Flows, match: Correspondence) -> None:
+    Raises IllegalSchedule unless all start from a neutral element, belong to the reduction that
+    they are combined into, and are added once.
+    """
+
+    def __init__(
+        self, flows: Flows, match: Correspondence, unordered: Mapping[str, str]
+    ) -> None:
+        self.flows, self.match = flows, match
+        self.updates: dict[str, isl.UnionMap] = {}  # combination -> updates
+        self.homes: dict[str, list[tuple[str, isl.Map]]] = {}  # update -> its combination
+        for name, position in match.combines.items():
+            added = []
+            for m in pieces_of(flows.sources[name, position]):
+                source = m.get_tuple_name(OUT)
+                if source in match.starts:
+                    self._neutral(source, name)
+                elif unordered.get(source) == unordered[name]:
+                    added.append(m)
+                    self.homes.setdefault(source, []).append((name, m.reverse()))
+                else:
+                    raise IllegalSchedule("flow check", f"{_named(source)} -> {name}",
+                                          "not an update of what it is combined into")  # fmt: skip
+            self.updates[name] = flows.poly.union_map(added)
+        for source, homes in self.homes.items():
+            found = flows.poly.union_map(m for _, m in homes)
+            if not found.is_single_valued():
+                raise IllegalSchedule("flow check", source, "an update would be added twice")
+
+    def _neutral(self, start: str, combine: str) -> None:
+        value = self.flows.scop.statement(start).value
+        added = self.flows.scop.statement(combine).value
+        assert isinstance(value, Const) and isinstance(added, Binary)
+        if value.value != neutral_of(added.op, added.dtype) or value.dtype != added.dtype:
+            raise IllegalSchedule("flow check", f"{start} -> {combine}", "no neutral element")
+
+    def sources(self, name: str, k: int) -> isl.UnionMap:
+        """What a load yields; the accumulator of a partial result, what that is combined into."""
+        found = self.flows.sources[name, k]
+        if name not in self.homes or not _accumulates(self.flows.scop.statement(name), k):
+            return found
+        starts = {m.get_tuple_name(OUT) for m in pieces_of(found)}
+        if not starts <= self.match.starts:
+            lost = min(starts - self.match.starts)
+            raise IllegalSchedule("flow check", f"{_named(lost)} -> {name}",
+                                  "a partial result starts from it")  # fmt: skip
+        return self.flows.poly.union_map(
+            part
+            for combine, m in self.homes[name]
+            for part in pieces_of(
+                isl.UnionMap.from_map(m).apply_range(self.flows.sources[combine, 0])
+            )
+        )
+
+
+class _Resolver:
+    """Replaces parts by their origin, and copies by the source of what they copy.
+
+    What a partial result adds comes from the updates of it.
+    """
+
+    def __init__(self, flows: Flows, match: Correspondence, partial: _Partial) -> None:
         self.match = match
         self.poly = flows.poly
-        self.copied = {c: flows.sources[c, 0] for c in match.copies}
+        self.copied = {c: flows.sources[c, 0] for c in match.copies} | partial.updates
 
     def __call__(self, union: isl.UnionMap) -> isl.UnionMap:
-        for _ in range(len(self.match.copies) + 1):
+        for _ in range(len(self.copied) + 1):
             if not any(m.get_tuple_name(OUT) in self.copied for m in pieces_of(union)):
                 break
             union = self._through(union)
         return self.poly.union_map(
-            m.set_tuple_name(OUT, self.match.origin.get(source, source))
+            self.match.as_origin(m, OUT, source) if source in self.match.origin else m
             for m in pieces_of(union)
             for source in [m.get_tuple_name(OUT)]
         )
@@ -290,6 +369,25 @@ class _Resolver:
             copied = self.copied.get(m.get_tuple_name(OUT))
             result = result.union(piece if copied is None else piece.apply_range(copied))
         return result
+
+
+def _combines(statement: Statement) -> bool:
+    """Is it ``element = element op partial``?"""
+    match statement.value:
+        case Binary(op="add" | "mul" | "min" | "max", left=Load(access=a), right=Load(access=b)):
+            same = statement.value.dtype == statement.value.right.dtype
+            return same and a == statement.write and b.array != a.array
+    return False
+
+
+def _group(scop: Scop, combine: Statement, unordered: Mapping[str, str]) -> str:
+    """The reduction that a combination belongs to: that of the updates of its partial results."""
+    assert isinstance(combine.value, Binary)
+    part = combine.reads[1].array
+    for s in scop.statements:
+        if s.write.array == part and unordered.get(s.name, "").startswith(f"{combine.value.op} "):
+            return unordered[s.name]
+    return f"{combine.value.op} {combine.write.array}"
 
 
 def _still_updates(statement: Statement) -> bool:
@@ -307,12 +405,22 @@ def _same_computations(
         for part in parts:
             if _skeleton(scop.statement(part).value, moved) != _skeleton(s.value, {}):
                 raise IllegalSchedule("flow check", s.name, f"{part} computes something else")
-            domain = after.domains[part].set_tuple_name(s.name)
+            domain = after.domains[part]
+            if match.extra[part]:
+                if not _determined(domain, match.extra[part]):
+                    raise IllegalSchedule("flow check", s.name, "an instance would run twice")
+                domain = domain.project_out(isl.dim_type.set, 0, match.extra[part])
+            domain = domain.set_tuple_name(s.name)
             if not covered.is_disjoint(domain):
                 raise IllegalSchedule("flow check", s.name, "an instance would run twice")
             covered = covered.union(domain)
         if not covered.is_equal(before.domains[s.name]):
             raise IllegalSchedule("flow check", s.name, "not the instances of the original")
+
+
+def _determined(domain: isl.Set, count: int) -> bool:
+    """Do the other dimensions determine the first ``count``?"""
+    return bool(domain.identity().project_out(IN, 0, count).is_single_valued())
 
 
 def _outside(poly: Polyhedra, statement: Statement, k: int) -> isl.UnionSet:

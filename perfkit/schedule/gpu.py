@@ -40,8 +40,13 @@ def marked(tree: Node, steps: Iterable[TreeTransform]) -> Node:
 
 
 def default_warps(tile_bytes: float, has_dot: bool) -> int:
-    """Warps of a program whose largest tensor has so many bytes: one for about 4 KiB, at most 8."""
-    return max(4 if has_dot else 1, min(8, int(tile_bytes) // 4096))
+    """Warps of a program whose largest tensor has so many bytes.
+
+    One for each KiB (8 elements of single precision per thread), 4 to 8 for products, at most 8.
+    """
+    return max(4, min(8, int(tile_bytes) // 4096)) if has_dot else max(
+        1, min(8, int(tile_bytes) // 1024)
+    )
 
 
 def _with_mark(tree: Node, name: str, mark: Mark) -> Node:

@@ -2,9 +2,25 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
-from perfkit.ir.expr import FLOATS, Access, Binary, Cast, Const, Expr, Load, Unary, transform
+from perfkit.ir.expr import (
+    FLOATS,
+    Access,
+    Binary,
+    Cast,
+    Compare,
+    Const,
+    Expr,
+    Load,
+    Select,
+    Unary,
+    transform,
+)
+
+NEUTRAL = {"mul": 1, "min": math.inf, "max": -math.inf}
+"""What leaves the other operand as it is; minima and maxima of floats."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +46,17 @@ def contribution(value: Expr, write: Access, neutral: int | float) -> Expr:
                 return other
             case Binary(op="sub", left=Const(value=0), right=other):
                 return Unary(e.dtype, "neg", other)
+            case Binary(op=op, left=Const(value=v), right=other) if v == NEUTRAL.get(op):
+                return other
+            case Binary(op=op, left=other, right=Const(value=v)) if v == NEUTRAL.get(op):
+                return other
+            case Select(condition=Compare(op="lt" | "le" | "gt" | "ge") as c) if (
+                {c.left, c.right} == {e.if_true, e.if_false}
+            ):
+                smaller = (e.if_true == c.left) == (c.op in ("lt", "le"))
+                limit = Const(e.dtype, NEUTRAL["min" if smaller else "max"])
+                others = [x for x in (e.if_true, e.if_false) if x != limit]
+                return others[0] if len(others) == 1 else e
             case _:
                 return e
 
@@ -49,4 +76,16 @@ def product(e: Expr) -> Product:
             return Product(False, (e,))
 
 
-__all__ = ["Product", "contribution", "product"]
+def products(e: Expr) -> tuple[Product, ...]:
+    """The products that an expression of floats is the sum of."""
+    match e:
+        case Binary(op="add" | "sub" as op, left=left, right=right) if e.dtype in FLOATS:
+            last = products(right)
+            if op == "sub":
+                last = tuple(Product(not p.negative, p.factors) for p in last)
+            return (*products(left), *last)
+        case _:
+            return (product(e),)
+
+
+__all__ = ["Product", "contribution", "product", "products"]

@@ -8,7 +8,7 @@ host loops, then no waves, then fewer launches.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import product
 
@@ -22,12 +22,14 @@ from perfkit.ir.tree import Leaf, Loop, Node, enclosing, loops, statements
 from perfkit.schedule import legality
 from perfkit.schedule.base import TreeTransform
 from perfkit.schedule.gpu import MOST_GRID_LOOPS, MapBlock, MapGrid, marked
-from perfkit.schedule.gpu_dot import contribution
-from perfkit.schedule.gpu_dot import product as factors_of
+from perfkit.schedule.gpu_dot import contribution, products
 from perfkit.schedule.gpu_orders import orders
 from perfkit.schedule.seeds import Seed
 from perfkit.schedule.state import State
 from perfkit.schedule.steps import Steps
+
+MOST_ROWS = 16
+"""Lanes of a parallel loop around one that also has lanes."""
 
 MOST_HOST_LOOPS = 1
 """Loops of launches inside each other; deeper ones run in one program instead."""
@@ -55,10 +57,18 @@ SHAPES = (
     Blocks(128, 32, 32, 32),
     Blocks(1024, 128, 64, 32),
     Blocks(256, 128, 128, 32),
+    Blocks(256, 128, 128, 64),
+    Blocks(256, 128, 256, 64),
     Blocks(64, 16, 128, 16),
+    Blocks(512, 8, 128, 16),
+    Blocks(2048, 4, 256, 32),
     Blocks(32, 16, 16, 16),
 )
 """Blocks worth trying: squares for products, short wide ones for streams, small ones for waves."""
+
+STYLES = ("tile", "line", "inner", "both")
+"""Which loops of a nest get lanes: the innermost two parallel ones (or, of one, a loop inside it
+that reduces), the innermost parallel one, a loop inside, or the last of both kinds."""
 
 
 @dataclass(frozen=True)
@@ -70,6 +80,11 @@ class Plan:
     marks: tuple[TreeTransform, ...]
     tree: Node
     cost: tuple[int, ...]
+
+    @property
+    def order_name(self) -> str:
+        """The name without that of the marks."""
+        return self.name.partition(":")[0]
 
     def seed(self) -> Seed:
         """The proved schedule. Raises ScheduleError where a mark is refused."""
@@ -94,19 +109,33 @@ def plans(
     found: list[Plan] = []
     seen: set[tuple[Scop, Node]] = set()
     for name, order in orders(Steps(state, analysis)):
-        for blocks, scans in product(shapes, (False, True)):
-            chooser = _Chooser(order, blocks, scans)
-            chooser.visit(order.tree, 0)
-            tree = marked(order.tree, chooser.marks)
-            key = (order.state.scop, tree)
+        for plan in mappings(name, order, shapes):
+            key = (order.state.scop, plan.tree)  # two orders may be the same with other names
             if key not in seen:
                 seen.add(key)
-                label = f"{name}{'-scans' if scans else ''}-{blocks}"
-                left, host, total, launches = chooser.cost
-                # of equals, waves last: their neighbours are far apart in memory
-                cost = (left, host, total, "-waves" in name, launches)
-                found.append(Plan(label, order, tuple(chooser.marks), tree, cost))
+                found.append(plan)
     return found
+
+
+def mappings(
+    name: str, order: Steps, shapes: Sequence[Blocks] = SHAPES, chunks: frozenset[str] = frozenset()
+) -> Iterator[Plan]:
+    """Different marks for one order; the loops ``chunks`` are programs, never lanes."""
+    nature = _Nature(order)
+    seen: set[tuple[TreeTransform, ...]] = set()
+    for style, scans, blocks in product(STYLES, (False, True), shapes):
+        chooser = _Chooser(order, nature, blocks, scans, style, chunks)
+        chooser.visit(order.tree, 0)
+        marks = tuple(chooser.marks)
+        if marks in seen:
+            continue
+        seen.add(marks)
+        tree = marked(order.tree, marks)
+        label = f"{name}:{'scans-' if scans else ''}{style}-{blocks}"
+        left, host, total, launches = chooser.cost
+        # of equals, waves last: their neighbours are far apart in memory
+        cost = (left, host, total, "-waves" in name, launches)
+        yield Plan(label, order, marks, tree, cost)
 
 
 @dataclass
@@ -114,12 +143,14 @@ class _Chooser:
     """Walks a tree and collects marks, and what is left to run in order."""
 
     steps: Steps
+    nature: _Nature
     blocks: Blocks
     scans: bool
+    style: str
+    chunks: frozenset[str]
     marks: list[TreeTransform] = field(default_factory=list)
     host: int = 0
     launches: int = 0
-    parallel: dict[str, bool] = field(default_factory=dict)
     mapped: dict[str, int] = field(default_factory=dict)  # loop -> 2 in the grid, 1 in lanes
 
     @property
@@ -133,11 +164,7 @@ class _Chooser:
         return (max(left), self.host, sum(left), self.launches)
 
     def is_parallel(self, loop: Loop) -> bool:
-        if loop.name not in self.parallel:
-            self.parallel[loop.name] = legality.is_parallel(
-                self.steps.dependences, self.steps.tree, loop.name
-            )
-        return self.parallel[loop.name]
+        return self.nature.is_parallel(loop)
 
     # -- the outside ---------------------------------------------------------------------------
 
@@ -169,15 +196,18 @@ class _Chooser:
             nest.append(nest[-1].body)
         self.marks.append(MapGrid(*(loop.name for loop in nest)))
         self.mapped |= dict.fromkeys((loop.name for loop in nest), 2)
-        if len(nest) == 1 and self.rows(nest[0].body):
-            self.inside(nest[0].body, 1)
-            return
-        if len(nest) == 1:
-            self.marks.append(MapBlock(nest[0].name, self.blocks.line))
+        inner, laned = nest[-1].body, [x for x in nest if x.name not in self.chunks]
+        rows = (len(laned) < 2 or self.style != "tile") and self.rows(inner)
+        if not laned or (rows and self.style != "line"):
+            if laned and self.style == "both":
+                self.marks.append(MapBlock(laned[-1].name, min(self.blocks.rows, MOST_ROWS)))
+            self.inside(inner, 1)
+        elif len(laned) == 1 or self.style == "line":
+            self.marks.append(MapBlock(laned[-1].name, self.blocks.line))
         else:
-            self.marks.append(MapBlock(nest[-2].name, self.blocks.rows))
-            self.marks.append(MapBlock(nest[-1].name, self.blocks.columns))
-            self.product(nest)
+            self.marks.append(MapBlock(laned[-2].name, self.blocks.rows))
+            self.marks.append(MapBlock(laned[-1].name, self.blocks.columns))
+            self.product(laned)
 
     def product(self, nest: list[Loop]) -> None:
         """Lanes for the loop that a product of matrices sums over."""
@@ -196,17 +226,23 @@ class _Chooser:
 
     def is_product(self, s: Statement, rows: Loop, columns: Loop, over: Loop) -> bool:
         found = self.steps.dependences.reductions.get(s.name)
-        if found is None or found.op != "add" or not self.reduces(over) or self.walks(s.name, over):
+        nature = self.nature
+        if found is None or found.op != "add" or not nature.reduces(over):
+            return False
+        if nature.walks(s.name, over):
             return False
         names = [frozenset(x.expression(s.name).names()) for x in (rows, columns, over)]
-        used = [
-            frozenset(k for k, n in enumerate(names) for a in _names(f) if a in n)
-            for f in factors_of(contribution(s.value, s.write, 0)).factors
-        ]
-        return frozenset((0, 2)) in used and frozenset((1, 2)) in used
-
-    def reduces(self, loop: Loop) -> bool:
-        return legality.reduction_parallel(self.steps.dependences, self.steps.tree, loop.name)
+        beside = set()
+        for term in products(contribution(s.value, s.write, 0)):
+            used = [
+                frozenset(k for k, n in enumerate(names) for a in _names(f) if a in n)
+                for f in term.factors
+            ]
+            if not {frozenset((0, 2)), frozenset((1, 2))} <= set(used):
+                return False
+            scale = tuple(f for f, u in zip(term.factors, used, strict=True) if 2 not in u)
+            beside.add((scale, term.negative))
+        return len(beside) == 1
 
     # -- the inside ----------------------------------------------------------------------------
 
@@ -219,46 +255,10 @@ class _Chooser:
         )
 
     def can_be_lanes(self, loop: Loop) -> bool:
-        if self.is_parallel(loop) or (self.scans and self.is_scan(loop)):
+        nature = self.nature
+        if nature.is_parallel(loop) or (self.scans and nature.is_scan(loop)):
             return True
-        return self.reduces(loop) and self.combines(loop)
-
-    def is_scan(self, loop: Loop) -> bool:
-        """Is all that the loop carries, if anything, a recurrence that lanes can scan?"""
-        deps, tree = self.steps.dependences, self.steps.tree
-        if self.steps.state.fp != "reassociate" and self._floats(loop):
-            return False
-        lanes = marked(tree, [MapBlock(loop.name, 2)])
-        return legality.mark_violation(deps, lanes) is None and not legality.carried_reductions(
-            deps, tree, loop.name
-        )
-
-    def _floats(self, loop: Loop) -> bool:
-        scop = self.steps.state.scop
-        written = (scop.statement(s).write.array for s in statements(loop))
-        return any(scop.array(a).dtype in FLOATS for a in written)
-
-    def combines(self, loop: Loop) -> bool:
-        """Are the reductions that the loop carries sums, minima or maxima, and not nested?"""
-        if loops(loop.body):
-            return False
-        found = self.steps.dependences.reductions
-        carried = legality.carried_reductions(self.steps.dependences, self.steps.tree, loop.name)
-        return all(
-            found[s].op in ("add", "min", "max") and not self.walks(s, loop) for s in carried
-        )
-
-    def walks(self, name: str, loop: Loop) -> bool:
-        """Does a statement write another element when the loop advances?"""
-        statement = self.steps.state.scop.statement(name)
-        around = enclosing(self.steps.tree, name)
-        values = tuple(x.expression(name) for x in around)
-        place = next(k for k, x in enumerate(around) if x.name == loop.name)
-        move = iterator_moves(statement.iterators, values)[place]
-        if any(step.denominator != 1 for step in move.values()):
-            return True
-        later = {n: Affine.variable(n) + int(step) for n, step in move.items()}
-        return statement.write.substitute(later) != statement.write
+        return nature.reduces(loop) and nature.combines(loop)
 
     def inside(self, node: Node, axes: int) -> None:
         """Lanes inside a program, for up to ``axes`` loops around each other."""
@@ -274,9 +274,77 @@ class _Chooser:
                     self.inside(child, axes)
 
 
+class _Nature:
+    """What the loops of one order carry, asked once."""
+
+    def __init__(self, steps: Steps) -> None:
+        self.steps = steps
+        self.deps, self.tree = steps.dependences, steps.tree
+        self._known: dict[tuple[str, str], bool] = {}
+
+    def _ask(self, question: str, loop: Loop, answer: Callable[[Loop], bool]) -> bool:
+        key = (question, loop.name)
+        if key not in self._known:
+            self._known[key] = answer(loop)
+        return self._known[key]
+
+    def is_parallel(self, loop: Loop) -> bool:
+        return self._ask(
+            "parallel", loop, lambda x: legality.is_parallel(self.deps, self.tree, x.name)
+        )
+
+    def reduces(self, loop: Loop) -> bool:
+        return self._ask(
+            "reduces", loop, lambda x: legality.reduction_parallel(self.deps, self.tree, x.name)
+        )
+
+    def is_scan(self, loop: Loop) -> bool:
+        """Is all that the loop carries, if anything, a recurrence that lanes can scan?"""
+        return self._ask("scan", loop, self._is_scan)
+
+    def _is_scan(self, loop: Loop) -> bool:
+        deps, tree = self.deps, self.tree
+        if self.steps.state.fp != "reassociate" and self._floats(loop):
+            return False
+        lanes = marked(tree, [MapBlock(loop.name, 2)])
+        return legality.mark_violation(deps, lanes) is None and not legality.carried_reductions(
+            deps, tree, loop.name
+        )
+
+    def _floats(self, loop: Loop) -> bool:
+        scop = self.steps.state.scop
+        written = (scop.statement(s).write.array for s in statements(loop))
+        return any(scop.array(a).dtype in FLOATS for a in written)
+
+    def combines(self, loop: Loop) -> bool:
+        """Are the reductions that the loop carries sums, minima or maxima, and not nested?"""
+        return self._ask("combines", loop, self._combines)
+
+    def _combines(self, loop: Loop) -> bool:
+        if loops(loop.body):
+            return False
+        found = self.deps.reductions
+        carried = legality.carried_reductions(self.deps, self.tree, loop.name)
+        return all(
+            found[s].op in ("add", "min", "max") and not self.walks(s, loop) for s in carried
+        )
+
+    def walks(self, name: str, loop: Loop) -> bool:
+        """Does a statement write another element when the loop advances?"""
+        statement = self.steps.state.scop.statement(name)
+        around = enclosing(self.tree, name)
+        values = tuple(x.expression(name) for x in around)
+        place = next(k for k, x in enumerate(around) if x.name == loop.name)
+        move = iterator_moves(statement.iterators, values)[place]
+        if any(step.denominator != 1 for step in move.values()):
+            return True
+        later = {n: Affine.variable(n) + int(step) for n, step in move.items()}
+        return statement.write.substitute(later) != statement.write
+
+
 def _names(e: Expr) -> frozenset[str]:
     """The iterators that a value depends on."""
     return frozenset(n for a in loads(e) for i in a.indices for n in i.names())
 
 
-__all__ = ["SHAPES", "Blocks", "Plan", "map_to_gpu", "plans"]
+__all__ = ["SHAPES", "STYLES", "Blocks", "Plan", "map_to_gpu", "mappings", "plans"]

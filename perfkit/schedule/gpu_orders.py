@@ -9,18 +9,19 @@ parallel execution of DO loops*, 1974).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping
+from itertools import pairwise
 
 from perfkit import log
 from perfkit.errors import BudgetExceeded, ScheduleError
 from perfkit.ir.affine import Affine
-from perfkit.ir.tree import Node, find_loop
-from perfkit.schedule import pluto, seeds
+from perfkit.ir.tree import Loop, Node, Sequence, find_loop, walk
+from perfkit.schedule import legality, pluto, seeds
 from perfkit.schedule.base import change_expressions
 from perfkit.schedule.pluto import Band, Found, Options
 from perfkit.schedule.shape import coincident_first, permuted
 from perfkit.schedule.steps import Steps
-from perfkit.schedule.transforms import Order
+from perfkit.schedule.transforms import Fuse, Order
 
 FUSIONS = ("min", "smart")
 
@@ -53,6 +54,58 @@ def orders(start: Steps) -> Iterator[tuple[str, Steps]]:
                 steps = base.copy()
                 if steps.attempt(Order.of(tree)):
                     yield f"pluto-{fusion}{name}{suffix}", steps
+                    joined = fused(steps)
+                    if joined is not None and joined.tree not in seen:
+                        seen.append(joined.tree)
+                        yield f"pluto-{fusion}{name}-fused{suffix}", joined
+
+
+def fused(start: Steps) -> Steps | None:
+    """Neighbouring nests that have equally many parallel loops in one, where these stay parallel.
+
+    What one writes and the next one reads then stays in a program, and launches are saved. None
+    where nothing can be joined.
+    """
+    steps = start.copy()
+    refused: set[tuple[str, str]] = set()
+    while (pair := _neighbours(steps, refused)) is not None:
+        a, b = pair
+        trial = steps.copy()
+        fits = all(
+            trial.attempt(Fuse(x, y)) and _parallel(trial, x) for x, y in zip(a, b, strict=True)
+        )
+        if fits:
+            steps = trial
+        else:
+            refused.add((a[0], b[0]))
+    return steps if len(steps.done) > len(start.done) else None
+
+
+def _neighbours(
+    steps: Steps, refused: Container[tuple[str, str]]
+) -> tuple[list[str], list[str]] | None:
+    """The parallel loops of two nests that stand next to each other."""
+    for node in walk(steps.tree):
+        if isinstance(node, Sequence):
+            for first, second in pairwise(node.children):
+                if isinstance(first, Loop) and isinstance(second, Loop):
+                    a, b = _outer_parallel(steps, first), _outer_parallel(steps, second)
+                    if a and len(a) == len(b) and (a[0], b[0]) not in refused:
+                        return a, b
+    return None
+
+
+def _outer_parallel(steps: Steps, loop: Loop) -> list[str]:
+    found: list[str] = []
+    node: Node = loop
+    while isinstance(node, Loop) and _parallel(steps, node.name):
+        found.append(node.name)
+        node = node.body
+    return found
+
+
+def _parallel(steps: Steps, loop: str) -> bool:
+    return legality.is_parallel(steps.dependences, steps.tree, loop)
 
 
 def _variants(found: Found) -> Iterator[tuple[str, Node]]:
@@ -88,4 +141,4 @@ def _rotated(tree: Node, bands: list[Band], k: int) -> Node:
     return tree
 
 
-__all__ = ["orders"]
+__all__ = ["fused", "orders"]

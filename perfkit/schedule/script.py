@@ -30,12 +30,13 @@ from perfkit.schedule.flow import preserves_flow
 from perfkit.schedule.gpu import GPU_TRANSFORMS
 from perfkit.schedule.pack import Pack
 from perfkit.schedule.relayout import Relayout
+from perfkit.schedule.rfactor import Rfactor
 from perfkit.schedule.split import Split
 from perfkit.schedule.state import State, Transform
 from perfkit.schedule.transforms import TREE_TRANSFORMS
 
 STORAGE_TRANSFORMS: Mapping[str, Callable[..., Transform]] = {
-    cls.__name__: cls for cls in (Expand, Privatize, Split, Relayout, Pack)
+    cls.__name__: cls for cls in (Expand, Privatize, Split, Relayout, Pack, Rfactor)
 }
 TRANSFORMS: Mapping[str, Callable[..., Transform]] = {
     **TREE_TRANSFORMS, **GPU_TRANSFORMS, **STORAGE_TRANSFORMS,

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from math import inf
 
 from perfkit import log
 from perfkit.analysis.dependences import Analysis
+from perfkit.analysis.reductions import recognise
 from perfkit.codegen.triton import Part, generate_part
 from perfkit.cost.analytic import assumed
 from perfkit.cost.device import Gpu
@@ -25,30 +25,13 @@ from perfkit.schedule import script
 from perfkit.schedule.gpu_mapping import Plan, plans
 from perfkit.schedule.seeds import Seed
 from perfkit.schedule.state import State
+from perfkit.search.gpu_refine import Guess, Ranking
 
 HOPELESS = 10.0
 """How many times the best estimate a mapping's may be to be measured: nothing stops a kernel."""
 
 SHOWN = 8
 """Candidates that an explanation lists."""
-
-
-@dataclass(frozen=True)
-class Guess:
-    """A mapping with its estimate; None where isl's budget did not allow one."""
-
-    plan: Plan
-    estimate: GpuEstimate | None
-
-    @property
-    def seconds(self) -> float:
-        return self.estimate.seconds if self.estimate else inf
-
-    @property
-    def order(self) -> tuple[float, float, tuple[int, ...], str]:
-        """Smaller is better: with the host, without it, by structure, and the same every time."""
-        device = self.estimate.device if self.estimate else inf
-        return (self.seconds, device, self.plan.cost, self.plan.name)
 
 
 @dataclass(frozen=True)
@@ -62,11 +45,28 @@ class GpuChoice:
     others: tuple[Guess, ...] = ()
     measured: tuple[tuple[str, float], ...] = ()  # name, best seconds
 
+    @property
+    def note(self) -> str:
+        """What the order of floating-point sums forbids; "" where it forbids nothing."""
+        scop = self.seed.state.original
+        held = [
+            s.name
+            for s in scop.statements
+            if recognise(scop, s, "reassociate") and not recognise(scop, s, self.seed.state.fp)
+        ]
+        if not held:
+            return ""
+        return (
+            f'fp="strict" keeps the order of the sums in {", ".join(held)}; under '
+            'fp="reassociate" they may use tl.dot, lanes and many programs'
+        )
+
     def explain(self) -> str:
         """The script, the loops, the kernels and their predicted times, the other candidates."""
         steps = self.seed.script.strip() or "(the original order, one program)"
         lines = [f"schedule: {self.seed.name}", "script:"]
         lines += [f"  {line}" for line in steps.splitlines()]
+        lines += [f"note: {self.note}"] if self.note else []
         lines += ["loops:", *(f"  {line}" for line in show(self.seed.state.tree).splitlines())]
         if self.estimate is not None:
             at = ", ".join(f"{n} = {v}" for n, v in self.sizes.items())
@@ -92,23 +92,9 @@ class GpuChoice:
 def rank(
     found: list[Plan], analysis: Analysis, sizes: Mapping[str, int], gpu: Gpu
 ) -> list[Guess]:
-    """The same mappings, the one with the shortest estimated time first.
-
-    Where the host's launches take longest either way, the one with less to do on the GPU.
-    """
-
-    def guess(plan: Plan) -> Guess:
-        scop = plan.order.state.scop
-        try:
-            poly = analysis.polyhedra(scop)
-            made = estimate_gpu(poly, scop, plan.tree, assumed(scop, sizes), gpu)
-        except (BudgetExceeded, ScheduleError) as error:
-            log.get("search").info("%s is ranked last: %s", plan.name, error)
-            return Guess(plan, None)
-        log.get("search").debug("%s: about %.3g s", plan.name, made.seconds)
-        return Guess(plan, made)
-
-    return sorted(map(guess, found), key=lambda g: g.order)
+    """The mappings, and what :mod:`perfkit.search.gpu_refine` makes of them, the best first."""
+    ranking = Ranking(analysis, sizes, gpu)
+    return ranking.refined(ranking.rank(found))
 
 
 def choose_gpu(

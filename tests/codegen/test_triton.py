@@ -17,7 +17,7 @@ from perfkit.errors import IllegalSchedule, TransformError
 from perfkit.ir.isl import Polyhedra
 from perfkit.ir.tree import Mark, loops, map_loops
 from perfkit.runtime.triton_module import TritonSource
-from perfkit.schedule.gpu_mapping import map_to_gpu
+from perfkit.schedule.gpu_mapping import map_to_gpu, plans
 from perfkit.schedule.launches import launches, plan
 from perfkit.schedule.state import State
 from tests.codegen.harness import scheduled, signature
@@ -78,6 +78,27 @@ def test_products_accumulate_in_a_tile() -> None:
     assert 'tl.dot(A_1, B_1, C_tile1, input_precision="ieee")' in text
     assert text.count("tl.store(") == 1
     assert "tl.debug_barrier" not in text
+
+
+TWO = MATMUL.replace("array B[p, m]", "array D[n, p] float64\narray E[p, m] float64\narray B[p, m]")
+PAIR = "A[i, k] * B[k, j] + D[i, k] * E[k, j]"
+
+
+def test_sums_of_products_accumulate_in_one_tile() -> None:
+    text = TWO.replace("C[i, j] + A[i, k] * B[k, j]", f"C[i, j] + ({PAIR})")
+    made = source(text, TILED + "; MapBlock(k, 16)", "reassociate").text
+    assert made.count("C_tile1 = tl.dot(") == 2
+    start = State.start(parse_scop(text), "reassociate")
+    assert any(x.name == "k" and x.mark("block") for x in loops(map_to_gpu(start).state.tree))
+
+
+@pytest.mark.parametrize("pair", [PAIR.replace("+", "-"), PAIR.replace("+ D", "+ A[i, j] * D")])
+def test_products_that_are_not_scaled_alike_are_no_single_product(pair: str) -> None:
+    text = TWO.replace("C[i, j] + A[i, k] * B[k, j]", f"C[i, j] + ({pair})")
+    assert "tl.dot(" not in source(text, TILED + "; MapBlock(k, 16)", "reassociate").text
+    state = State.start(parse_scop(text), "reassociate")
+    tiles = (p.tree for p in plans(state, Analysis()) if ":tile-" in p.name)
+    assert not any(x.name == "k" and x.mark("block") for tree in tiles for x in loops(tree))
 
 
 def test_strict_sums_keep_their_order_and_are_not_fused() -> None:

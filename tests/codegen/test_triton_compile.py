@@ -19,6 +19,7 @@ from bench.triton_compile import compiled
         ("gemm", "float32", {}, "fma"),  # IEEE
         ("gemm", "float32", {"float32": "bfloat16"}, "wgmma"),
         ("gemm", "float32", {"float32": "float16"}, "wgmma"),
+        ("syr2k", "float32", {"float32": "bfloat16"}, "wgmma"),  # the sum of two products
     ],
 )
 def test_products_use_the_unit_of_their_type(
@@ -31,6 +32,22 @@ def test_products_use_the_unit_of_their_type(
     if unit == "fma":
         assert used["wgmma"] == used["mma"] == 0
     assert kernel.spills == 0
+
+
+def test_fusion_is_set_for_every_kernel_and_strict_sums_have_none() -> None:
+    (program,) = programs(names=["gemm"])
+    choice, kernels = compiled(program, "strict", {})
+    assert [k.fp_fusion for k in choice.part.kernels] == [False] * len(kernels)
+    assert all(k.fma == k.mma == k.wgmma == 0 for k in kernels)
+    launches = choice.part.text.count("num_stages=")
+    assert launches == choice.part.text.count("enable_fp_fusion=False") == len(kernels)
+
+
+def test_sums_in_two_phases_compile_without_spills() -> None:
+    (program,) = programs(names=["frobenius"])
+    choice, kernels = compiled(program, "reassociate", {})
+    assert "Rfactor(" in choice.seed.script and len(kernels) > 1
+    assert not any(k.spills for k in kernels)
 
 
 def test_scans_compile_without_spills() -> None:

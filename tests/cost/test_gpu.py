@@ -110,3 +110,41 @@ def test_marks_are_not_needed() -> None:
     tree = parse("for i(S0: i) for j(S0: j) S0")
     alone = estimate_gpu(poly, state.scop, tree, {"n": 100, "m": 100}, GPU)
     assert [c.programs for c in alone.launches] == [1]
+
+
+STENCIL = """
+params n
+context n >= 3
+array A[n, n] float64
+array B[n, n] float64
+S0[i, j]: 1 <= i < n - 1 and 1 <= j < n - 1: \
+    B[i, j] = A[i - 1, j] + A[i, j - 1] + A[i, j] + A[i, j + 1] + A[i + 1, j]
+tree
+for i(S0: i) for j(S0: j) S0
+""".replace("\\\n", "")
+
+
+def test_tiles_of_a_stencil_share_what_they_read() -> None:
+    sizes = {"n": 20_000}
+    tile = cost(STENCIL, "MapGrid(i, j); MapBlock(i, 16); MapBlock(j, 64); Warps(i, 4)", sizes)
+    line = cost(STENCIL, "MapGrid(i, j); MapBlock(j, 64); Warps(i, 1)", sizes)
+    assert tile.device < line.device
+
+
+def test_operands_that_shared_memory_cannot_hold_are_never_chosen() -> None:
+    steps = "MapGrid(i, j); MapBlock(i, 128); MapBlock(j, 128); MapBlock(k, {})"
+    assert matmul(steps.format(256)).seconds > 1000 * matmul(steps.format(16)).seconds
+
+
+def test_half_precision_moves_half_the_bytes() -> None:
+    text = COPY.replace("float64", "float32")
+    steps, sizes = "MapGrid(i, j); MapBlock(i, 16); MapBlock(j, 64)", {"n": 20_000, "m": 20_000}
+    single = cost(text, steps, sizes).seconds
+    assert cost(text, steps, sizes, gpu=Gpu.half()).seconds == pytest.approx(single / 2, rel=0.1)
+
+
+def test_lanes_are_combined_once_for_a_sum() -> None:
+    sizes = {"n": 64, "m": 64, "p": 1_000_000}
+    lanes = cost(MATMUL, "MapGrid(i, j); MapBlock(k, 1024)", sizes, "reassociate")
+    alone = cost(MATMUL, "MapGrid(i, j)", sizes)
+    assert lanes.seconds < alone.seconds / 10
