@@ -6,7 +6,6 @@
 #include <map>
 #include <vector>
 
-#include "cpu/probe.h"
 #include "cpu/workers.h"
 
 namespace perfkit::attention {
@@ -39,10 +38,6 @@ void write_gradient(const Problem& p, Tensor to, std::int64_t batch, std::int64_
   write_sums(to, parts[0], p.keys, dim);
 }
 
-bool has(const Probe& probe, const char* isa) {
-  return std::find(probe.isa.begin(), probe.isa.end(), isa) != probe.isa.end();
-}
-
 }  // namespace
 
 void write_sums(const Tensor& to, const float* sums, std::int64_t rows, int dim) {
@@ -65,9 +60,11 @@ void write_sums(const Tensor& to, const float* sums, std::int64_t rows, int dim)
 const Kernels* find_kernels(const char* name) {
   const bool any = *name == '\0';
 #if defined(__x86_64__)
-  const Probe found = probe();
-  if ((any || std::strcmp(name, "avx512") == 0) && has(found, "avx512f")) return &avx512_kernels();
-  if ((any || std::strcmp(name, "avx2") == 0) && has(found, "avx2") && has(found, "fma"))
+  // Known since the program was loaded: asking the processor takes far longer on virtual machines.
+  if ((any || std::strcmp(name, "avx512") == 0) && __builtin_cpu_supports("avx512f"))
+    return &avx512_kernels();
+  if ((any || std::strcmp(name, "avx2") == 0) && __builtin_cpu_supports("avx2") &&
+      __builtin_cpu_supports("fma"))
     return &avx2_kernels();
 #endif
   if (any || std::strcmp(name, "portable") == 0) return &portable_kernels();

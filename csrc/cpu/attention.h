@@ -14,7 +14,7 @@ enum class Kind : std::int32_t { none = 0, fp32 = 1, bf16 = 2, boolean = 3 };
 constexpr int kBatchDims = 4;
 constexpr int kMaxHeadDim = 256;
 constexpr int kRows = 64;     // queries of a tile
-constexpr int kColumns = 64;  // keys of a tile
+constexpr int kColumns = 96;  // keys of a tile at most
 
 struct Tensor {
   char* data = nullptr;

@@ -7,10 +7,10 @@ namespace perfkit::attention {
 namespace {
 
 std::int64_t backward_scratch(const Problem& p) {
-  const std::int64_t dims = p.dim + p.value_dim;
   return 2 * bytes_of(kRows * p.dim) + bytes_of(kRows * p.value_dim) +
          bytes_of(kRows * padded(p.dim)) + bytes_of(kRows * padded(p.value_dim)) +
-         bytes_of(kColumns * dims) + 128 + 3 * bytes_of(kColumns * L) + 4 * bytes_of(kRows);
+         bytes_of(kColumns * spread(p.dim)) + bytes_of(kColumns * spread(p.value_dim)) +
+         bytes_of(kColumns * L) + 2 * bytes_of(kColumns * kRows) + 4 * bytes_of(kRows);
 }
 
 // Rows as they are, padded with zeros to `stride`, times `factor`.
@@ -24,14 +24,14 @@ inline void copy_in(const Tensor& t, std::int64_t first, std::int64_t row, std::
               : 0.0f;
 }
 
-// C[j][..dim] += sum over the strip's queries of s[j][query] * rows[query][..dim]
+// C[j][..dim] += sum over the tile's queries of s[j][query] * rows[query][..dim]
 PERFKIT_INLINE void outer(const float* rows, int stride, int dim, const float* s,
-                          std::int64_t columns, std::int64_t lanes, float* c) {
+                          std::int64_t columns, std::int64_t count, float* c) {
   int at = 0;
   for (; at + W < dim; at += L)
-    product<2, Into::add, true>(rows + at, stride, s, L, lanes, c + at, stride, columns, nullptr);
+    product<2, Into::add, true>(rows + at, stride, s, kRows, count, c + at, stride, columns, nullptr);
   if (at < dim)
-    product<1, Into::add, true>(rows + at, stride, s, L, lanes, c + at, stride, columns, nullptr);
+    product<1, Into::add, true>(rows + at, stride, s, kRows, count, c + at, stride, columns, nullptr);
 }
 
 void backward_rows(const Problem& p, std::int64_t batch, std::int64_t kv_head,
@@ -39,6 +39,8 @@ void backward_rows(const Problem& p, std::int64_t batch, std::int64_t kv_head,
                    char* memory) {
   const int k_stride = padded(p.dim), v_stride = padded(p.value_dim);
   const std::int64_t group = p.heads / p.kv_heads;
+  // Scores and their gradients, of all queries of a tile, share the cache with K and V.
+  const std::int64_t step = tile_columns(p) < 48 ? tile_columns(p) : 48;
   const std::int64_t k_start = start(p, p.k, batch, kv_head);
   const std::int64_t v_start = start(p, p.v, batch, kv_head);
   Scratch scratch{memory};
@@ -47,10 +49,10 @@ void backward_rows(const Problem& p, std::int64_t batch, std::int64_t kv_head,
   float* d_ot = scratch.take(kRows * p.value_dim);
   float* q_rows = scratch.take(kRows * k_stride);
   float* d_o_rows = scratch.take(kRows * v_stride);
-  float* k_tile = scratch.take(kColumns * p.dim);
-  float* v_tile = scratch.take(kColumns * p.value_dim);
-  float* s = scratch.take(kColumns * L);
-  float* d_s = scratch.take(kColumns * L);
+  float* k_tile = scratch.take(kColumns * spread(p.dim));
+  float* v_tile = scratch.take(kColumns * spread(p.value_dim));
+  float* s = scratch.take(kColumns * kRows);
+  float* d_s = scratch.take(kColumns * kRows);
   float* added = scratch.take(kColumns * L);
   float* lse = scratch.take(kRows);
   float* lse_low = scratch.take(kRows);
@@ -91,42 +93,45 @@ void backward_rows(const Problem& p, std::int64_t batch, std::int64_t kv_head,
       }
 
       const std::int64_t seen = p.causal && row + rows < p.keys ? row + rows : p.keys;
-      for (std::int64_t column = 0; column < seen; column += kColumns) {
-        const std::int64_t columns = seen - column < kColumns ? seen - column : kColumns;
-        const Rows k = rows_of(p.k, k_start, column, columns, p.dim, k_tile);
-        const Rows v = rows_of(p.v, v_start, column, columns, p.value_dim, v_tile);
-        for (std::int64_t strip = 0; strip < strips; ++strip) {
-          const std::int64_t first = strip * L;
+      for (std::int64_t column = 0; column < seen; column += step) {
+        const std::int64_t columns = seen - column < step ? seen - column : step;
+        const Rows k = rows_of(p.k, k_start, column, columns, p.dim, true, k_tile);
+        const Rows v = rows_of(p.v, v_start, column, columns, p.value_dim, false, v_tile);
+        for (std::int64_t first = 0; first < rows; first += L) {
           const std::int64_t lanes = rows - first < L ? rows - first : L;
-          scores.of(qt + first * p.dim, k, row + first, lanes, column, columns, s);
+          scores.of(qt + first * p.dim, k, row + first, lanes, column, columns, s + first, kRows);
           product<2, Into::set, true>(d_ot + first * p.value_dim, L, v.data, v.stride,
-                                      p.value_dim, d_s, L, columns, nullptr);
+                                      p.value_dim, d_s + first, kRows, columns, nullptr);
+          F base[2], low[2], mean[2], sum[2];
           for (int half = 0; half < 2; ++half) {
-            const F base = load(lse + first + half * W), low = load(lse_low + first + half * W);
-            const F mean = load(delta + first + half * W);
-            F sum = load(sums + first + half * W);
-            for (std::int64_t j = 0; j < columns; ++j) {
-              const F weight = exp2(load(s + j * L + half * W) - base - low);
-              sum += weight;
-              store(s + j * L + half * W, weight);
-              store(d_s + j * L + half * W, weight * (load(d_s + j * L + half * W) - mean));
-            }
-            store(sums + first + half * W, sum);
+            const std::int64_t at = first + half * W;
+            base[half] = load(lse + at);
+            low[half] = load(lse_low + at);
+            mean[half] = load(delta + at);
+            sum[half] = load(sums + at);
           }
+          for (std::int64_t j = 0; j < columns; ++j)
+            for (int half = 0; half < 2; ++half) {
+              const std::int64_t at = j * kRows + first + half * W;
+              const F weight = exp2(load(s + at) - base[half] - low[half]);
+              sum[half] += weight;
+              store(s + at, weight);
+              store(d_s + at, weight * (load(d_s + at) - mean[half]));
+            }
+          for (int half = 0; half < 2; ++half) store(sums + first + half * W, sum[half]);
           if (p.d_bias.kind != Kind::none) {
             auto* to = reinterpret_cast<float*>(p.d_bias.data) + start(p, p.d_bias, batch, head) +
                        (row + first) * p.d_bias.row + column * p.d_bias.column;
             for (std::int64_t lane = 0; lane < lanes; ++lane)
               for (std::int64_t j = 0; j < columns; ++j)
-                to[lane * p.d_bias.row + j * p.d_bias.column] += d_s[j * L + lane];
+                to[lane * p.d_bias.row + j * p.d_bias.column] += d_s[j * kRows + first + lane];
           }
-          product<2, Into::add, false>(d_s, L, k.data, k.stride, columns, d_qt + first * p.dim, L,
-                                       p.dim, nullptr);
-          outer(d_o_rows + first * v_stride, v_stride, p.value_dim, s, columns, lanes,
-                d_v + column * v_stride);
-          outer(q_rows + first * k_stride, k_stride, p.dim, d_s, columns, lanes,
-                d_k + column * k_stride);
+          product<2, Into::add, false>(d_s + first, kRows, k.data, k.stride, columns,
+                                       d_qt + first * p.dim, L, p.dim, nullptr);
         }
+        // All queries of the tile at once: the sums are loaded and stored once for all of them.
+        outer(d_o_rows, v_stride, p.value_dim, s, columns, rows, d_v + column * v_stride);
+        outer(q_rows, k_stride, p.dim, d_s, columns, rows, d_k + column * k_stride);
       }
 
       const std::int64_t d_q_start = start(p, p.d_q, batch, head);

@@ -7,8 +7,9 @@ namespace perfkit::attention {
 namespace {
 
 std::int64_t forward_scratch(const Problem& p) {
-  return bytes_of(kRows * p.dim) + bytes_of(kRows * p.value_dim) + bytes_of(kColumns * p.dim) +
-         bytes_of(kColumns * p.value_dim) + 2 * bytes_of(kColumns * L) + 2 * bytes_of(kRows);
+  return bytes_of(kRows * p.dim) + bytes_of(kRows * p.value_dim) +
+         bytes_of(kColumns * spread(p.dim)) + bytes_of(kColumns * spread(p.value_dim)) +
+         2 * bytes_of(kColumns * L) + 2 * bytes_of(kRows);
 }
 
 void forward_tile(const Problem& p, std::int64_t batch, std::int64_t head, std::int64_t row,
@@ -21,8 +22,8 @@ void forward_tile(const Problem& p, std::int64_t batch, std::int64_t head, std::
   Scratch scratch{memory};
   float* qt = scratch.take(kRows * p.dim);
   float* ot = scratch.take(kRows * p.value_dim);
-  float* k_tile = scratch.take(kColumns * p.dim);
-  float* v_tile = scratch.take(kColumns * p.value_dim);
+  float* k_tile = scratch.take(kColumns * spread(p.dim));
+  float* v_tile = scratch.take(kColumns * spread(p.value_dim));
   float* s = scratch.take(kColumns * L);
   const Scores scores{p, start(p, p.mask, batch, head), start(p, p.bias, batch, head),
                       scratch.take(kColumns * L)};
@@ -35,29 +36,34 @@ void forward_tile(const Problem& p, std::int64_t batch, std::int64_t head, std::
   for (std::int64_t i = 0; i < strips * L; ++i) sums[i] = 0.0f;
 
   const std::int64_t seen = p.causal && row + rows < p.keys ? row + rows : p.keys;
-  for (std::int64_t column = 0; column < seen; column += kColumns) {
-    const std::int64_t columns = seen - column < kColumns ? seen - column : kColumns;
-    const Rows k = rows_of(p.k, k_start, column, columns, p.dim, k_tile);
-    const Rows v = rows_of(p.v, v_start, column, columns, p.value_dim, v_tile);
+  const std::int64_t step = tile_columns(p);
+  for (std::int64_t column = 0; column < seen; column += step) {
+    const std::int64_t columns = seen - column < step ? seen - column : step;
+    const Rows k = rows_of(p.k, k_start, column, columns, p.dim, false, k_tile);
+    const Rows v = rows_of(p.v, v_start, column, columns, p.value_dim, true, v_tile);
     for (std::int64_t strip = 0; strip < strips; ++strip) {
       const std::int64_t first = strip * L;
-      scores.of(qt + first * p.dim, k, row + first, rows - first, column, columns, s);
-      F factor[2];
+      scores.of(qt + first * p.dim, k, row + first, rows - first, column, columns, s, L);
+      const F before[2] = {load(maxima + first), load(maxima + first + W)};
+      F top[2] = {before[0], before[1]};
+      for (std::int64_t j = 0; j < columns; ++j)
+        for (int half = 0; half < 2; ++half)
+          top[half] = larger(load(s + j * L + half * W), top[half]);
+      F base[2], factor[2], sum[2] = {F{}, F{}};
       for (int half = 0; half < 2; ++half) {
-        const F before = load(maxima + first + half * W);
-        F top = before;
-        for (std::int64_t j = 0; j < columns; ++j) top = larger(load(s + j * L + half * W), top);
         // A row without any key so far: minus infinity less minus infinity would be NaN.
-        const F base = top == -INFINITY ? F{} : top;
-        factor[half] = exp2(before - base);
-        F sum = F{};
-        for (std::int64_t j = 0; j < columns; ++j) {
-          const F weight = exp2(load(s + j * L + half * W) - base);
+        base[half] = top[half] == -INFINITY ? F{} : top[half];
+        factor[half] = exp2(before[half] - base[half]);
+      }
+      for (std::int64_t j = 0; j < columns; ++j)
+        for (int half = 0; half < 2; ++half) {
+          const F weight = exp2(load(s + j * L + half * W) - base[half]);
           store(s + j * L + half * W, weight);
-          sum += weight;
+          sum[half] += weight;
         }
-        store(maxima + first + half * W, top);
-        store(sums + first + half * W, load(sums + first + half * W) * factor[half] + sum);
+      for (int half = 0; half < 2; ++half) {
+        store(maxima + first + half * W, top[half]);
+        store(sums + first + half * W, load(sums + first + half * W) * factor[half] + sum[half]);
       }
       product<2, Into::scale, false>(s, L, v.data, v.stride, columns, ot + first * p.value_dim, L,
                                      p.value_dim, factor);

@@ -10,6 +10,9 @@
 
 #include <math.h>
 #include <string.h>
+#if PERFKIT_LANES > 4
+#include <immintrin.h>
+#endif
 
 #include <cstdint>
 
@@ -44,23 +47,33 @@ PERFKIT_INLINE F splat(float x) {
   return F{x, x, x, x};
 #endif
 }
-PERFKIT_INLINE F larger(F a, F b) { return a > b ? a : b; }
+// a > b ? a : b, so b where one is NaN; compilers compare and blend where one instruction does it.
+PERFKIT_INLINE F larger(F a, F b) {
+#if PERFKIT_LANES == 16
+  return _mm512_max_ps(a, b);
+#elif PERFKIT_LANES == 8
+  return _mm256_max_ps(a, b);
+#else
+  return a > b ? a : b;
+#endif
+}
 
-// 2^x by a polynomial on [-1/2, 1/2] and the exponent field. Zero below the normal numbers, so
-// that a masked score has no weight at all; NaN stays NaN. Relative error below 2^-23.
+// 2^x by a polynomial on [-1/2, 1/2] (minimax, with a constant term of 1) times a power of two.
+// Zero below the normal numbers, so that a masked score has no weight at all; NaN stays NaN.
+// Relative error below 2^-23; one degree less would be felt in the gradients.
 PERFKIT_INLINE F exp2(F x) {
-  const F magic = splat(12582912.0f);  // 1.5 * 2^23: adding it rounds to an integer
+  const F magic = splat(12583039.0f);  // 1.5 * 2^23 + 127: adding it rounds to a biased exponent
+  x = larger(splat(-127.0f), x);       // whose exponent field is 0
   const F shifted = x + magic;
   const F f = x - (shifted - magic);
-  F p = splat(1.5403530393381609954e-4f);
-  p = p * f + 1.3333558146428443423e-3f;
-  p = p * f + 9.6181291076284771619e-3f;
-  p = p * f + 5.5504108664821579953e-2f;
-  p = p * f + 2.4022650695910071233e-1f;
-  p = p * f + 6.9314718055994530942e-1f;
+  F p = splat(1.53533621e-4f);
+  p = p * f + 1.33988746e-3f;
+  p = p * f + 9.61843736e-3f;
+  p = p * f + 5.55033247e-2f;
+  p = p * f + 2.40226479e-1f;
+  p = p * f + 6.93147203e-1f;
   p = p * f + 1.0f;
-  const F power = reinterpret_cast<F>((reinterpret_cast<I>(shifted) << 23) + 0x3f800000);
-  return x < -126.0f ? F{} : p * power;
+  return p * reinterpret_cast<F>(reinterpret_cast<I>(shifted) << 23);
 }
 
 enum class Into { set, add, scale };
@@ -106,18 +119,20 @@ template <int V, Into into, bool b_rows>
 void product(const float* a, std::int64_t lda, const float* b, std::int64_t ldb,
              std::int64_t depth, float* c, std::int64_t ldc, std::int64_t rows, const F* factor) {
   const std::int64_t bn = b_rows ? ldb : 1, bk = b_rows ? 1 : ldb;
-  std::int64_t n = 0;
-  for (; n + 6 <= rows; n += 6)
-    block<6, V, into>(a, lda, b + n * bn, bn, bk, depth, c + n * ldc, ldc, factor);
-  b += n * bn;
-  c += n * ldc;
-  switch (rows - n) {
-    case 5: return block<5, V, into>(a, lda, b, bn, bk, depth, c, ldc, factor);
-    case 4: return block<4, V, into>(a, lda, b, bn, bk, depth, c, ldc, factor);
-    case 3: return block<3, V, into>(a, lda, b, bn, bk, depth, c, ldc, factor);
-    case 2: return block<2, V, into>(a, lda, b, bn, bk, depth, c, ldc, factor);
-    case 1: return block<1, V, into>(a, lda, b, bn, bk, depth, c, ldc, factor);
-    default: return;
+  // Fewer than 4 rows at once cannot keep the multipliers busy: 7, 8 and 9 are cut in half.
+  while (rows > 0) {
+    const std::int64_t now = rows < 6 ? rows : rows < 7 || rows > 9 ? 6 : (rows + 1) / 2;
+    switch (now) {
+      case 6: block<6, V, into>(a, lda, b, bn, bk, depth, c, ldc, factor); break;
+      case 5: block<5, V, into>(a, lda, b, bn, bk, depth, c, ldc, factor); break;
+      case 4: block<4, V, into>(a, lda, b, bn, bk, depth, c, ldc, factor); break;
+      case 3: block<3, V, into>(a, lda, b, bn, bk, depth, c, ldc, factor); break;
+      case 2: block<2, V, into>(a, lda, b, bn, bk, depth, c, ldc, factor); break;
+      default: block<1, V, into>(a, lda, b, bn, bk, depth, c, ldc, factor);
+    }
+    b += now * bn;
+    c += now * ldc;
+    rows -= now;
   }
 }
 
@@ -159,19 +174,31 @@ struct Rows {
   std::int64_t stride;
 };
 
-// `count` rows of K or V as fp32 with unit stride: where they lie, or a converted tile.
+// Elements from row to row of a tile: an odd number of cache lines where it is a whole number, so
+// that a column of the tile does not fall into a few sets of the cache.
+constexpr std::int64_t spread(int dim) { return dim % 32 == 0 ? dim + 16 : dim; }
+
+// `count` rows of K or V as fp32 with unit stride: where they lie, or a converted tile. What is
+// read `by_column` is copied too where it lies so that it would fall into a few sets.
 PERFKIT_INLINE Rows rows_of(const Tensor& t, std::int64_t first, std::int64_t row,
-                            std::int64_t count, int dim, float* tile) {
-  if (t.kind == Kind::fp32 && t.column == 1)
-    return {reinterpret_cast<const float*>(t.data) + first + row * t.row, t.row};
+                            std::int64_t count, int dim, bool by_column, float* tile) {
+  const std::int64_t stride = spread(dim);
+  if (t.kind == Kind::fp32 && t.column == 1) {
+    const float* from = reinterpret_cast<const float*>(t.data) + first + row * t.row;
+    if (!by_column || t.row % 256 != 0) return {from, t.row};
+    for (std::int64_t r = 0; r < count; ++r)
+      memcpy(tile + r * stride, from + r * t.row, static_cast<std::size_t>(dim) * 4);
+    return {tile, stride};
+  }
   for (std::int64_t r = 0; r < count; ++r) {
     const std::int64_t from = first + (row + r) * t.row;
+    float* to = tile + r * stride;
     if (t.column == 1)
-      for (int c = 0; c < dim; ++c) tile[r * dim + c] = read(t.data, t.kind, from + c);
+      for (int c = 0; c < dim; ++c) to[c] = read(t.data, t.kind, from + c);
     else
-      for (int c = 0; c < dim; ++c) tile[r * dim + c] = read(t.data, t.kind, from + c * t.column);
+      for (int c = 0; c < dim; ++c) to[c] = read(t.data, t.kind, from + c * t.column);
   }
-  return {tile, dim};
+  return {tile, stride};
 }
 
 // Rows as strips [strip][dim][L], times `factor`; lanes without a row are 0.
@@ -209,6 +236,13 @@ inline void added_scores(const Problem& p, const Tensor& t, std::int64_t first, 
   }
 }
 
+// Keys of a tile: what lets a tile of K or V stay in a cache of 32 KiB beside the scores.
+PERFKIT_INLINE std::int64_t tile_columns(const Problem& p) {
+  const int dim = p.dim > p.value_dim ? p.dim : p.value_dim;
+  const std::int64_t fits = 6144 / dim / 6 * 6;
+  return fits < 24 ? 24 : fits > kColumns ? kColumns : fits;
+}
+
 struct Scratch {
   char* at;
   float* take(std::int64_t count) {
@@ -219,25 +253,27 @@ struct Scratch {
 };
 constexpr std::int64_t bytes_of(std::int64_t count) { return (count * 4 + 63) / 64 * 64; }
 
-// Scores of one strip, base 2, with mask, bias and causality: s[keys][L].
+// Scores of one strip, base 2, with mask, bias and causality: s[keys][lds], L of each row.
 struct Scores {
   const Problem& p;
   std::int64_t mask_start, bias_start;
   float* tile;
 
   PERFKIT_INLINE void of(const float* qt, Rows k, std::int64_t row, std::int64_t rows,
-                         std::int64_t column, std::int64_t columns, float* s) const {
-    product<2, Into::set, true>(qt, L, k.data, k.stride, p.dim, s, L, columns, nullptr);
+                         std::int64_t column, std::int64_t columns, float* s,
+                         std::int64_t lds) const {
+    product<2, Into::set, true>(qt, L, k.data, k.stride, p.dim, s, lds, columns, nullptr);
     const bool mask = p.mask.kind != Kind::none, bias = p.bias.kind != Kind::none;
     if (mask) added_scores(p, p.mask, mask_start, row, rows, column, columns, true, tile);
     if (bias) added_scores(p, p.bias, bias_start, row, rows, column, columns, !mask, tile);
     if (mask || bias)
-      for (std::int64_t at = 0; at < columns * L; at += W)
-        store(s + at, load(s + at) + load(tile + at));
+      for (std::int64_t j = 0; j < columns; ++j)
+        for (int at = 0; at < L; at += W)
+          store(s + j * lds + at, load(s + j * lds + at) + load(tile + j * L + at));
     if (p.causal)
       for (std::int64_t j = 0; j < columns; ++j)
         for (int lane = 0; lane < L && row + lane < column + j; ++lane)
-          s[j * L + lane] = -INFINITY;
+          s[j * lds + lane] = -INFINITY;
   }
 };
 

@@ -11,6 +11,8 @@
 #include <thread>
 #include <vector>
 
+#include <dlfcn.h>
+
 namespace perfkit {
 
 struct Free {
@@ -26,11 +28,30 @@ inline Memory aligned(std::int64_t bytes) {
   return Memory(memory);
 }
 
-// Calls work(worker) on up to `threads` threads, with this one among them as worker 0.
+// libgomp's entry point, which LLVM's OpenMP has too, if this process has it in its global scope,
+// as torch's is. Its threads are kept from call to call and, after a region, spin for a while: on
+// a machine with as many threads as cores, new ones beside them would get half a core.
+using OpenMP = void (*)(void (*)(void*), void*, unsigned, unsigned);
+inline OpenMP openmp() { return reinterpret_cast<OpenMP>(dlsym(RTLD_DEFAULT, "GOMP_parallel")); }
+
+// Calls work(worker) on up to `threads` threads, with this one among them. Workers count from 0;
+// `work` must do everything however few come, and throw nothing.
 template <class Work>
 void together(int threads, const Work& work) {
+  if (threads <= 1) return work(0);
+  if (const OpenMP parallel = openmp()) {
+    struct Region {
+      const Work& work;
+      std::atomic<int> workers{0};
+    } region{work};
+    const auto enter = [](void* data) {
+      auto* here = static_cast<Region*>(data);
+      here->work(here->workers++);
+    };
+    return parallel(enter, &region, static_cast<unsigned>(threads), 0);
+  }
   std::vector<std::thread> others;
-  others.reserve(threads > 1 ? threads - 1 : 0);
+  others.reserve(threads - 1);
   try {
     for (int worker = 1; worker < threads; ++worker) others.emplace_back(work, worker);
   } catch (const std::system_error&) {

@@ -20,7 +20,6 @@ from torch.overrides import TorchFunctionMode
 from perfkit.comm.group import GroupLike
 from perfkit.comm.shards import shard_length
 from perfkit.dsp import randomness
-from perfkit.dsp.peers.ring import ring_attention
 from perfkit.dsp.sharded import Places, Sharded, converted, part_of, whole
 from perfkit.dsp.widths import Column, column_linear, row_linear
 from perfkit.frontends import fx_access, fx_views
@@ -72,7 +71,8 @@ class Clock(Protocol):
 class Run:
     """One forward pass through a parallelized module.
 
-    ``ring`` lets attention keep the axis that it mixes: keys and values go round the ranks.
+    ``along`` lets attention keep the axis that it mixes, as ring attention and the fused
+    kernels do.
     """
 
     def __init__(
@@ -83,10 +83,10 @@ class Run:
         sites: Mapping[SiteKey, Site],
         watcher: Watcher | None = None,
         clock: Clock | None = None,
-        ring: bool = False,
+        along: Callable[..., Tensor] | None = None,
     ) -> None:
         self.clock = clock
-        self.ring = ring
+        self.along = along
         self.group, self.ranks, self.rank = group, ranks, rank
         self.sites = sites
         self.watcher = watcher
@@ -231,7 +231,7 @@ class Run:
         axis = reading.places.get(name)
         empty = axis is not None and axis.length < self.ranks and axis.dim >= 2
         if name in reading.mixed:
-            return self.ring and goes_round(call, name)
+            return self.along is not None and goes_round(call, name)
         return holdable(call, reading, name) and not (empty and call.name in fx_access.FRESH)
 
     def _on_whole(self, func: Any, call: Call, site: Site) -> Any:
@@ -278,9 +278,10 @@ class Run:
         return result
 
     def _round(self, call: Call, locals_: Sequence[Tensor], axis: Axis) -> Tensor:
-        """Attention along the axis held, its keys and values going round the ranks."""
+        """Attention along the axis held."""
+        assert self.along is not None
         q, k, v = locals_
-        return ring_attention(
+        return self.along(
             q,
             k,
             v,
@@ -288,7 +289,7 @@ class Run:
             size=axis.length,
             causal=bool(call.arg(5, "is_causal", False)),
             scale=call.kwargs.get("scale"),
-            stage=self.stage("ring"),
+            stage=self.stage(self.along.__name__.removesuffix("_attention")),
         )
 
     def _result(

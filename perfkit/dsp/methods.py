@@ -9,6 +9,9 @@ Explicit plans name modules. Plans by name are
     axis like any other: the one that views divide the width of a layer into;
 ``"ring"``
     one axis, kept through the attention along it (arXiv 2310.01889);
+``"fused"``
+    one axis, kept through the attention along it, which switches inside its kernel
+    (:mod:`perfkit.dsp.fused`);
 ``"megatron"``
     one axis, gathered in front of attention and MLP, whose width is divided instead (arXiv
     2205.05198);
@@ -37,9 +40,9 @@ class Mixes:
     axis: str
 
 
-Method = Literal["auto", "dsp", "ulysses", "megatron", "ring"]
+Method = Literal["auto", "dsp", "ulysses", "megatron", "ring", "fused"]
 PlanLike = Method | Mapping[str, Mixes]
-METHODS: tuple[Method, ...] = ("auto", "dsp", "ulysses", "megatron", "ring")
+METHODS: tuple[Method, ...] = ("auto", "dsp", "ulysses", "megatron", "ring", "fused")
 Fixed = tuple[Sequence[int], str]
 """Calls that run in one layout, and the axis that they mix."""
 
@@ -72,8 +75,8 @@ def approaches(model: nn.Module, given: Mapping[str, Any], plan: PlanLike) -> li
         return _megatron(model, given, trace)
     if plan == "ulysses":
         return _ulysses(trace)
-    if plan == "ring":
-        return _ring(trace)
+    if plan in ("ring", "fused"):
+        return kept(trace, plan)
     if plan == "auto" and not trace.candidates():
         try:
             return _ulysses(trace)
@@ -122,7 +125,12 @@ def _ulysses(trace: Trace) -> list[Approach]:
     return found
 
 
-def _ring(trace: Trace) -> list[Approach]:
+def kept(trace: Trace, method: str) -> list[Approach]:
+    """One axis stays sharded, attention along it included; a way for each axis that allows it.
+
+    Raises:
+        PlanError: there is none.
+    """
     found, refused = [], {}
     attended = trace.attended()
     for axis in _attended(trace):
@@ -131,15 +139,15 @@ def _ring(trace: Trace) -> list[Approach]:
             refused[axis] = trace.calls[min(other)]
             continue
         calls = [replace(c, mixed=c.mixed - ({axis} & c.rounds)) for c in trace.calls]
-        found.append(Approach("ring", replace(trace, calls=calls), [axis]))
+        found.append(Approach(method, replace(trace, calls=calls), [axis]))
     if not found:
         where = [
             f"{call.function} in {call.frames[-1][0] if call.frames else 'the model'} ({axis})"
             for axis, call in refused.items()
         ]
         raise PlanError(
-            "ring attention takes scaled_dot_product_attention without mask or dropout; the model "
-            f"attends by {', '.join(where) or 'nothing'}"
+            f"{method} attention takes scaled_dot_product_attention without mask or dropout; the "
+            f"model attends by {', '.join(where) or 'nothing'}"
         )
     return found
 

@@ -13,9 +13,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import inspect
-import math
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from functools import partial
 from types import MethodType
 from typing import Any
@@ -27,39 +25,22 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.utils import _pytree as pytree
 
 from perfkit.comm.group import GroupLike, process_group_of
-from perfkit.cost.transfer import Link
+from perfkit.dsp.choice import Planned, Request, modules_of, planned
 from perfkit.dsp.dispatch import Clock, Run, Sequences
+from perfkit.dsp.fused import fused_attention
 from perfkit.dsp.gradients import Gradients, ParameterSum, scaled, summed
-from perfkit.dsp.methods import PlanLike, approaches
-from perfkit.dsp.plan import Graph
+from perfkit.dsp.kernels import KERNELS, Kernels, shares_memory
+from perfkit.dsp.methods import PlanLike
+from perfkit.dsp.peers.ring import ring_attention
 from perfkit.dsp.pricing import Mesh, Passes
 from perfkit.dsp.sharded import Places, Sharded, gathered, is_pure
-from perfkit.dsp.stages import Decision, Stages
-from perfkit.dsp.trace import Trace, bound, first_sharded
+from perfkit.dsp.trace import bound, first_sharded
 from perfkit.errors import PlanError
 from perfkit.frontends.fx import whole as whole_axis
 
 _STATE = "_perfkit_dsp"
 _SEQUENCES = Sequences()
-
-
-@dataclass(frozen=True)
-class Request:
-    """What the caller asked for; kept to plan again when the model has changed."""
-
-    plan: PlanLike
-    mesh: Mesh | None
-    passes: Passes | None
-
-
-@dataclass(frozen=True)
-class Planned:
-    """What came of it. ``modules`` are the model's modules then."""
-
-    method: str
-    trace: Trace
-    decision: Decision
-    modules: tuple[tuple[str, type], ...]
+_ALONG = {"ring": ring_attention, "fused": fused_attention}
 
 
 class Parallel:
@@ -177,7 +158,7 @@ class Parallel:
             self.rank,
             self.decision.sites,
             clock=self.clock,
-            ring=self.method == "ring",
+            along=_ALONG.get(self.method),
         )
         factor = 1.0 if self.gradients == "sum" else 1.0 / self.ranks
         for name, dims in self.inputs.items():
@@ -201,10 +182,10 @@ class Parallel:
         """Take notice of what was added to the model, and of what is around it."""
         if self.stale:
             self.stale = False
-            if self.planned.modules != _modules(model):
+            if self.planned.modules != modules_of(model):
                 with self.suspended():
-                    planned = _planned(model, self.ranks, given, self.request)
-                self._follow(model, planned)
+                    found = planned(model, self.ranks, given, self.request)
+                self._follow(model, found)
         if self.sum is not None and torch.is_grad_enabled():
             self.sum.watch(model)
         outer = DistributedDataParallel._get_active_ddp_module()
@@ -291,6 +272,7 @@ def parallelize(
     gradients: Gradients = "sum",
     mesh: Mesh | None = None,
     passes: Passes | None = None,
+    kernels: Kernels = "plain",
 ) -> nn.Module:
     """Shard a model's activations over a group along one sequence axis at a time.
 
@@ -312,6 +294,10 @@ def parallelize(
             whatever can be sharded is, with few bytes, however small the sample; with the rates
             of a machine, replication is chosen where it is faster.
         passes: training with or without recomputation, or inference; by default as the model is.
+        kernels: how a stage between two switches runs where the plan is "auto" or "dsp":
+            ``"plain"``, by collectives; ``"fused"``, with the switches inside its attention
+            (:mod:`perfkit.dsp.fused`); ``"auto"``, the cheaper one by
+            :mod:`perfkit.dsp.kernels`. :func:`explain` says which and why.
 
     Returns:
         ``model``.
@@ -322,33 +308,16 @@ def parallelize(
     """
     if getattr(model, _STATE, None) is not None:
         raise PlanError("the model is parallelized already; dsp.restore(model) undoes that")
+    if kernels not in KERNELS:
+        raise PlanError(f"unknown kernels {kernels!r}: one of {', '.join(map(repr, KERNELS))}")
+    if kernels != "plain" and plan not in ("auto", "dsp"):
+        raise PlanError(f"kernels={kernels!r} needs the plan 'auto' or 'dsp', not {plan!r}")
     process_group = process_group_of(group)
-    request = Request(plan, mesh, passes)
-    planned = _planned(model, process_group.size(), bound(model, *arguments(sample)), request)
-    model.__dict__[_STATE] = Parallel(
-        model, process_group.group_name, request, planned, gradients
-    )
+    shared = kernels == "auto" and process_group.size() > 1 and shares_memory(group)
+    request = Request(plan, mesh, passes, kernels, shared)
+    found = planned(model, process_group.size(), bound(model, *arguments(sample)), request)
+    model.__dict__[_STATE] = Parallel(model, process_group.group_name, request, found, gradients)
     return model
-
-
-def _planned(
-    model: nn.Module, ranks: int, given: Mapping[str, Any], request: Request
-) -> Planned:
-    """The cheapest of the ways to follow a plan."""
-    best: tuple[float, Planned] | None = None
-    passes = request.passes or Passes(training=model.training)
-    for way in approaches(model, given, request.plan):
-        stages = Stages(way.trace, way.axes, way.fixed, way.divided)
-        decision = stages.decide(request.mesh or _willing(stages.graph()[0], ranks), passes)
-        seconds = decision.plan.price.seconds
-        if best is None or seconds < best[0]:
-            best = seconds, Planned(way.method, way.trace, decision, _modules(model))
-    assert best is not None
-    return best[1]
-
-
-def _modules(model: nn.Module) -> tuple[tuple[str, type], ...]:
-    return tuple((path, type(module)) for path, module in model.named_modules())
 
 
 def restore(model: nn.Module) -> nn.Module:
@@ -377,16 +346,3 @@ def arguments(sample: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
     if isinstance(sample, (tuple, list)):
         return tuple(sample), {}
     return (sample,), {}
-
-
-def _willing(graph: Graph, ranks: int) -> Mesh:
-    """Rates at which all arithmetic takes as long as three switches in front of every stage.
-
-    So running a stage replicated is dearer than switching, and a few percent of imbalance is not.
-    Of plans with the same bytes the one with fewer messages is better.
-    """
-    size = math.prod(graph.axes.values())
-    switches = sum(stage.width * size / ranks for stage in graph.stages)
-    flops = sum(stage.flops for stage in graph.stages)
-    link = Link(1.0, 1e-3 * switches / len(graph.stages) / ranks)
-    return Mesh((ranks,), (link,), max(flops, 1.0) / (3.0 * max(switches, 1.0)))

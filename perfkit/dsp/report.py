@@ -125,7 +125,8 @@ def _stages(state: Parallel, link: Link, measured: Mapping[str, float]) -> Itera
         if width:
             how = f"width divided by {', '.join(sorted(map(str, width)))}"
         if any(held in state.trace.calls[c].rounds for c in calls):
-            how += ", keys and values go round"
+            fused = state.method == "fused"
+            how += ", switched inside the attention" if fused else ", keys and values go round"
         mixes = {n for c in calls for n in state.trace.calls[c].mixed} & set(plan.graph.axes)
         yield f"{stage.name}: mixes {', '.join(sorted(mixes)) or 'nothing'}; {how}"
         for change in state.decision.changes:
@@ -155,6 +156,8 @@ def _ending(state: Parallel, link: Link, measured: Mapping[str, float]) -> Itera
     switches = sum(change.kind == "switch" for change in changes)
     gathers = sum(change.kind == "gather" for change in changes)
     yield f"total forward: {switches} switches, {gathers} gathers, {sent} bytes sent per rank"
+    if state.planned.prices is not None:
+        yield state.planned.prices.line()
     planned = set(state.decision.plan.graph.axes)
     left = sorted(set(state.trace.attended()) - planned - state.trace.features)
     if left:

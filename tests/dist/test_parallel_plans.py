@@ -20,7 +20,7 @@ from tests.dist.launcher import launch
 from tests.dist.models import Case, compare_all
 from tests.dist.parallel_models import built, distance, installed, numbers, outputs_and_gradients
 
-PEERS = ("dsp", "ulysses", "megatron", "ring")
+PEERS = ("dsp", "ulysses", "megatron", "ring", "fused")
 
 
 @pytest.mark.parametrize("world", [2, 3])
@@ -77,6 +77,30 @@ def test_a_single_axis_is_exchanged_for_heads_by_auto() -> None:
         forward = 8 * 2 * 4 * (3 * mine * others + heads * theirs)
         backward = 8 * 2 * 4 * (3 * theirs * heads + others * mine)
         assert sent["ulysses"] == forward + backward
+
+
+def chosen() -> dict[str, tuple[float, str]]:
+    """By kernels and element type, the error against one rank and the text of the plan."""
+    found = {}
+    for kernels in ("plain", "fused", "auto"):
+        for dtype in (torch.float32, torch.float64):
+            model, inputs = built("stdit", 5, 9, dtype=dtype)
+            wanted = outputs_and_gradients(model, inputs)
+            dsp.parallelize(model, None, "auto", sample=inputs, kernels=kernels)
+            error = distance(outputs_and_gradients(model, inputs), wanted)
+            found[f"{kernels} {dtype}"] = error, dsp.explain(model)
+    return found
+
+
+@pytest.mark.parametrize("world", [2, 3])
+def test_kernels_are_chosen_by_price(world: int) -> None:
+    for found in launch(world, chosen, timeout=300):
+        for name, (error, text) in found.items():
+            assert error < (1e-5 if "float32" in name else 1e-9), name
+            assert ("kernels:" in text) != name.startswith("plain"), text
+            # By price where it can be: doubles have no fused kernel.
+            inside = name.startswith("fused") or name == "auto torch.float32"
+            assert ("switched inside the attention" in text) == inside, text
 
 
 class Masked(nn.Module):
