@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass
 import torch
 
 from perfkit import config
-from perfkit.backend import pricing, program, reproducer
+from perfkit.backend import pricing, program, regions, reproducer
 from perfkit.backend.capture import Region
 from perfkit.backend.check import check
 from perfkit.backend.options import Options
@@ -33,7 +33,7 @@ MARGIN = 1.5
 SAVED = 2e-5
 """Seconds a region must be predicted to save at least."""
 
-FORMAT = 1
+FORMAT = 2
 
 
 @dataclass(frozen=True)
@@ -55,8 +55,9 @@ def decide(
     settings = config.current()
     spec = Spec(fx_graph.dumps(region.graph), options.fp, REGION, torch.get_num_threads())
     identity = program.identity(settings)
+    passing = regions.passing(region.nodes, region.outputs)
     question = json.dumps(
-        [FORMAT, asdict(spec), identity, options.keep, options.check, measure is not None]
+        [FORMAT, asdict(spec), identity, options.keep, options.check, measure is not None, passing]
     )
     key = "decision-" + hashlib.sha256(question.encode()).hexdigest()
     records = Records(settings.cache_dir)
@@ -64,7 +65,7 @@ def decide(
     if known is not None:
         return known
     try:
-        decision = _decide(kind, operators, region.graph, spec, options, measure)
+        decision = _decide(kind, operators, region.graph, passing, spec, options, measure)
     except CompilerNotFound as error:
         return Decision(RegionReport(kind, operators, False, str(error), trouble=True))
     except PerfkitError as error:
@@ -89,11 +90,13 @@ def _decide(
     kind: str,
     operators: str,
     graph: Graph,
+    passing: Sequence[bool],
     spec: Spec,
     options: Options,
     measure: Measure | None,
 ) -> Decision:
-    theirs = pricing.inductor_seconds(graph, spec.threads)
+    free = frozenset(n for n, p in zip(graph.outputs, passing, strict=True) if p)
+    theirs = pricing.inductor_seconds(graph, spec.threads, free)
     ours = pricing.region_seconds(graph, spec.threads)
 
     def report(

@@ -10,6 +10,7 @@ from typing import Any
 
 from torch import fx
 from torch._dynamo.backends.common import aot_autograd
+from torch._functorch.aot_autograd import make_boxed_func
 from torch._functorch.partitioners import min_cut_rematerialization_partition
 from torch._inductor.decomposition import select_decomp_table
 
@@ -24,7 +25,8 @@ def compile_graph(
     def compiler(graph: fx.GraphModule, examples: Sequence[Any]) -> Callable[..., Any]:
         own(graph.graph)
         graph.recompile()
-        return graph.forward
+        found: Callable[..., Any] = make_boxed_func(graph.forward)
+        return found
 
     backend = aot_autograd(
         fw_compiler=compiler,

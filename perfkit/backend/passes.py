@@ -62,6 +62,7 @@ class Regions(CustomGraphPass):
     def rewrite(self, graph: fx.Graph) -> None:
         found = GraphReport(sum(n.op == "call_function" for n in graph.nodes))
         self.report.graphs.append(found)
+        found.unsuited = regions.left_out(graph)
         everything = self.options.keep or self.measure is not None
         for candidate in regions.find(graph, every=everything):
             operators = regions.summary(candidate.nodes)
@@ -88,16 +89,19 @@ class Regions(CustomGraphPass):
         self.tell(found)
 
     def tell(self, found: GraphReport) -> None:
-        """One warning about what could not be done, with the reasons."""
+        """One warning per compilation about what could not be done, with the reasons."""
         trouble = Counter(
             f"{r.operators}: {r.reason}" for r in found.regions if r.trouble and not r.kept
         )
-        if not trouble:
-            return
-        text = "; ".join(why if n == 1 else f"{n} times {why}" for why, n in trouble.items())
-        if self.options.strict:
+        texts = [why if n == 1 else f"{n} times {why}" for why, n in trouble.items()]
+        if texts and self.options.strict:
+            text = "; ".join(texts)
             raise BackendError(f"strict: regions could not be compiled: {text}")
-        log.get("backend").warning("left to Inductor: %s", text)
+        texts += [f"{n} operators {why}" for why, n in found.unsuited.items()]
+        if texts:
+            write = log.get("backend").info if self.report.warned else log.get("backend").warning
+            write("left to Inductor: %s", "; ".join(texts))
+            self.report.warned = True
 
 
 def _replace(graph: fx.Graph, region: Region, decision: Decision) -> None:

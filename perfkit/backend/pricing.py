@@ -24,7 +24,7 @@ STREAM = 9e9
 """Bytes per second that a thread moves from and to memory."""
 
 CACHED = 3e10
-"""The same for arrays that stay in the last cache."""
+"""The same for arrays that stay in the last cache, of which others use half."""
 
 SCAN = 2e-9
 """Seconds per element of aten's scans."""
@@ -38,11 +38,8 @@ BATCH = 6.5e-7
 FLOP = 4e-11
 """Seconds per operation of a small product in our loops."""
 
-SPECIAL = 1.2e-9
+SPECIAL = 6e-10
 """Seconds per element of exp and the like, in lanes."""
-
-OUR_SPECIAL = 1.8e-9
-"""The same with the C library's functions."""
 
 ACROSS = 3.0
 """How much dearer a product is whose right operand is transposed: its sums run across lanes."""
@@ -53,8 +50,11 @@ SIMPLE = 6e-11
 FRESH = 2.5e-10
 """Seconds per byte of a large result, whose pages are new every time."""
 
-LARGE = 1 << 20
-"""Bytes from which the allocator takes new pages."""
+OUR_FRESH = 5e-11
+"""The same on large pages (:mod:`perfkit.backend.memory`)."""
+
+LARGE = 1 << 25
+"""Bytes from which the allocator always takes new pages (glibc's largest threshold)."""
 
 COUNTED = 3e-9
 """Seconds per element to turn 64-bit integers into floats, which has no lanes before AVX-512."""
@@ -85,12 +85,14 @@ def region_seconds(graph: Graph, threads: int) -> float:
     moved = sum(_bytes(t, graph) for _, t in graph.inputs)
     moved += sum(_bytes(graph.tensor(n), graph) for n in graph.outputs)
     work = sum(_work(n, graph, ours=True) for n in graph.nodes)
-    fresh = sum(_fresh(graph.tensor(n), graph) for n in graph.outputs)
+    fresh = sum(_fresh(graph.tensor(n), graph, OUR_FRESH) for n in graph.outputs)
     return CALL + fresh + (max(moved / _rate(moved), work) + 0.3 * work) / threads
 
 
-def inductor_seconds(graph: Graph, threads: int) -> float:
-    """Inductor's kernels one after the other."""
+def inductor_seconds(
+    graph: Graph, threads: int, passing: frozenset[str] = frozenset()
+) -> float:
+    """Inductor's kernels one after the other; it does not store the results ``passing``."""
     stored = _stored(graph)
     inputs = dict(graph.inputs)
     seconds = 0.0
@@ -100,22 +102,23 @@ def inductor_seconds(graph: Graph, threads: int) -> float:
         read = sum(
             _bytes(inputs[s] if s in inputs else _result(stored[s]), graph) for s in sources
         )
-        moved = read + _bytes(_result(node), graph)
+        kept = name not in passing or node.base in _CALLS
+        moved = read + (_bytes(_result(node), graph) if kept else 0.0)
         chain = _chain(node, graph, frozenset(stored))
         work = sum(_work(n, graph, ours=False) for n in chain)
         seconds += THEIR_CALL + max(moved / _rate(moved), work) / threads
-        seconds += _fresh(_result(node), graph)
+        seconds += _fresh(_result(node), graph, FRESH) if kept else 0.0
     return seconds
 
 
-def _fresh(tensor: Tensor, graph: Graph) -> float:
+def _fresh(tensor: Tensor, graph: Graph, rate: float) -> float:
     size = _bytes(tensor, graph)
-    return size * FRESH if size >= LARGE else 0.0
+    return size * rate if size >= LARGE else 0.0
 
 
 def _rate(moved: float) -> float:
     caches = Machine.detect().caches
-    last = caches[-1].bytes if caches else 1 << 24
+    last = caches[-1].bytes // 2 if caches else 1 << 24
     return CACHED if moved < last else STREAM
 
 
@@ -136,7 +139,7 @@ def _work(node: Node, graph: Graph, ours: bool) -> float:
         batches = prod(hinted(n, graph.hints) for n in result.shape[:-2])
         return flops * FLOP / 2 + batches * BATCH
     if base in _SPECIAL:
-        return count * (OUR_SPECIAL if ours else SPECIAL)
+        return count * SPECIAL
     if ours and result.dtype in FLOATS and _counts(node, graph):
         return count * COUNTED
     if base in fx_accumulate.HANDLERS:
@@ -229,4 +232,4 @@ def _sources(node: Node, graph: Graph, stored: frozenset[str]) -> set[str]:
     }
 
 
-__all__ = ["CLEAR", "inductor_seconds", "region_seconds"]
+__all__ = ["CLEAR", "LARGE", "inductor_seconds", "region_seconds"]

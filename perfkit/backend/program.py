@@ -15,7 +15,7 @@ from torch import Tensor as TorchTensor
 
 from perfkit import config
 from perfkit.analysis.dependences import Analysis
-from perfkit.backend import reference, schedules
+from perfkit.backend import memory, reference, schedules
 from perfkit.backend.records import Records
 from perfkit.errors import KernelFailure
 from perfkit.frontends import fx_graph, fx_loops
@@ -100,6 +100,7 @@ class Program:
         self.schedule = schedule
         self._entry: Entry = kernel.entry
         self._known: dict[tuple[int, ...], _Shapes] = {}
+        self._results = memory.Results()
         by_name = {f"out_{name}": k for k, name in enumerate(graph.outputs)}
         by_name |= {n: k + len(by_name) for k, (n, _) in enumerate(graph.inputs)}
         arrays = [p.name for p in kernel.signature.parameters if p.kind == "array"]
@@ -122,7 +123,7 @@ class Program:
             x if x.stride() == want else _fitting(x, tensor, want)
             for x, want, (_, tensor) in zip(inputs, shapes.inputs, self.graph.inputs, strict=True)
         ]
-        results = [torch.empty_strided(*s, dtype=d) for *s, d in shapes.outputs]
+        results = [self._results.empty(k, *o) for k, o in enumerate(shapes.outputs)]
         pointers = [t.data_ptr() for t in (*results, *held)]
         numbers = [ctypes.c_int64(key[k]) for k in self._sizes]
         block = self._block(

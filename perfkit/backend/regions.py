@@ -1,18 +1,21 @@
 """Which parts of a graph are worth a polyhedral region.
 
 A region grows around an anchor, an operator where loops pay and Inductor is known to be weak: a
-scan, a small batched product, steps of a stencil, a softmax. Neighbours that only move or combine
-elements join it. It must be convex: no value leaves it and comes back.
+scan, a small batched product, steps of a stencil, a softmax, or a result so large that new pages
+for it cost more than computing it. Neighbours that only move or combine elements join it. It must
+be convex: no value leaves it and comes back.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, fx
 
+from perfkit.backend import pricing
 from perfkit.backend.capture import NAMESPACES, namespace, operator_name
 from perfkit.frontends import fx_accumulate, fx_index, fx_pointwise
 from perfkit.ir.expr import DTYPES
@@ -34,6 +37,9 @@ VIEWS = frozenset(
 )  # fmt: skip
 """Operators that cost Inductor nothing; a region neither starts nor ends with one."""
 
+FUSING = frozenset({*fx_pointwise.RULES, *fx_index.HANDLERS, "sum", "mean", "amax", "amin"})
+"""Operators that Inductor computes in the loops of their operands."""
+
 LOWERED = frozenset(
     {"getitem", *fx_pointwise.RULES, *fx_index.HANDLERS, *fx_accumulate.HANDLERS}
 )
@@ -53,31 +59,66 @@ def base_of(node: fx.Node) -> str:
 
 def supported(node: fx.Node) -> bool:
     """Whether the operator is one that may be lowered, on CPU tensors with elements."""
-    if node.op != "call_function" or namespace(node) not in NAMESPACES:
-        return False
-    if base_of(node) not in LOWERED:
-        return False
+    return _is_known(node) and not unsuited(node)
+
+
+def _is_known(node: fx.Node) -> bool:
+    known = node.op == "call_function" and namespace(node) in NAMESPACES
+    return known and base_of(node) in LOWERED
+
+
+def unsuited(node: fx.Node) -> str:
+    """What keeps an operator on such tensors out of regions; "" when nothing does."""
     value = node.meta.get("val")
-    values = value if isinstance(value, (tuple, list)) else (value,)
-    return all(_is_plain(v) for v in values)
+    results = value if isinstance(value, (tuple, list)) else (value,)
+    operands = [n.meta.get("val") for n in node.all_input_nodes]
+    tensors = [v for v in operands if isinstance(v, Tensor)]
+    return next((why for v in (*results, *tensors) if (why := _problem(v))), "")
 
 
-def _is_plain(value: object) -> bool:
-    return (
-        isinstance(value, Tensor)
-        and value.device.type == "cpu"
-        and value.layout == torch.strided
-        and str(value.dtype).removeprefix("torch.") in DTYPES
-        and all(not isinstance(n, int) or n > 0 for n in value.shape)
-    )
+def _problem(value: object) -> str:
+    if not isinstance(value, Tensor):
+        return "without a tensor as result"
+    dtype = str(value.dtype).removeprefix("torch.")
+    if dtype not in DTYPES:
+        return f"on {dtype}"
+    if value.device.type != "cpu" or value.layout != torch.strided:
+        return f"on {value.device}, {value.layout}"
+    if any(isinstance(n, int) and n == 0 for n in value.shape):
+        return "on tensors without elements"
+    symbols = (n for n in value.shape if isinstance(n, torch.SymInt))
+    if any(n.node.hint is None for n in symbols):
+        return "of a size that depends on data"
+    return ""
+
+
+def passing(region: Sequence[fx.Node], outputs: Sequence[fx.Node]) -> tuple[bool, ...]:
+    """Which results of a region Inductor alone would keep in registers: it would compute all that
+    reads them in the same loops."""
+    inside = set(region)
+    return tuple(all(u in inside or _fuses(u) for u in node.users) for node in outputs)
+
+
+def _fuses(node: fx.Node) -> bool:
+    if node.op != "call_function":
+        return False
+    tags = getattr(node.target, "tags", ())
+    return torch.Tag.pointwise in tags or base_of(node) in FUSING
+
+
+def left_out(graph: fx.Graph) -> dict[str, int]:
+    """Operators that perfkit knows but not on such tensors, counted by the reason."""
+    known = (n for n in graph.nodes if _is_known(n) and base_of(n) not in VIEWS)
+    return dict(Counter(why for n in known if (why := unsuited(n))))
 
 
 # -- anchors ----------------------------------------------------------------------------------
 
 
 def anchors(graph: fx.Graph, every: bool) -> list[tuple[str, fx.Node]]:
-    """Operators to grow regions around; ``every``: reductions and products of any size too."""
+    """Operators to grow regions around, best first; ``every``: reductions of any size too."""
     found: list[tuple[str, fx.Node]] = []
+    late: list[tuple[str, fx.Node]] = []
     for node in graph.nodes:
         if not supported(node):
             continue
@@ -88,10 +129,29 @@ def anchors(graph: fx.Graph, every: bool) -> list[tuple[str, fx.Node]]:
             found.append(("product", node))
         elif base in ("amax", "var_mean"):
             found.append(("normalization", node))
-        elif every and base in ("sum", "mean"):
-            found.append(("reduction", node))
+        elif base in ("sum", "mean") and (every or _reads_much(node)):
+            late.append(("reduction", node))
+        elif base in fx_pointwise.RULES and _bytes(node) >= pricing.LARGE:
+            late.append(("elementwise", node))
     found += [("stencil", node) for node in _stencils(graph)]
-    return found
+    late.sort(key=lambda pair: pair[0], reverse=True)
+    return found + late
+
+
+def _bytes(node: fx.Node) -> int:
+    """Bytes of a node's value; 0 where sizes are symbols without a value."""
+    value = node.meta.get("val")
+    if not isinstance(value, Tensor):
+        return 0
+    count = value.element_size()
+    for n in value.shape:
+        hint = n if isinstance(n, int) else n.node.hint
+        count *= int(hint or 0)
+    return count
+
+
+def _reads_much(node: fx.Node) -> bool:
+    return any(_bytes(source) >= pricing.LARGE for source in node.all_input_nodes)
 
 
 def _is_small(node: fx.Node) -> bool:
@@ -210,4 +270,6 @@ def summary(nodes: Sequence[fx.Node]) -> str:
     return ", ".join(name if n == 1 else f"{n} x {name}" for name, n in counts.items())
 
 
-__all__ = ["Candidate", "base_of", "find", "is_convex", "summary", "supported"]
+__all__ = [
+    "Candidate", "base_of", "find", "is_convex", "left_out", "passing", "summary", "supported",
+]  # fmt: skip

@@ -35,11 +35,13 @@ class RegionReport:
 
 @dataclass
 class GraphReport:
-    """One graph that Inductor compiled: its regions, and the operators outside of them."""
+    """One graph that Inductor compiled: its regions, and the operators outside of them; those of
+    them that only their tensors keep out (element type, device, sizes), by the reason."""
 
     nodes: int = 0
     regions: list[RegionReport] = field(default_factory=list)
     left: dict[str, int] = field(default_factory=dict)
+    unsuited: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass
@@ -47,6 +49,7 @@ class Report:
     """All graphs of one compilation."""
 
     graphs: list[GraphReport] = field(default_factory=list)
+    warned: bool = False
 
     def __str__(self) -> str:
         lines = []
@@ -61,6 +64,8 @@ class Report:
                 lines.append(
                     "  Inductor's: " + ", ".join(n if c == 1 else f"{c} x {n}" for n, c in most)
                 )
+            for why, times in sorted(graph.unsuited.items()):
+                lines.append(f"  {times} operators {why}")
         return "\n".join(lines) or "no graph was compiled"
 
 

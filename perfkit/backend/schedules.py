@@ -15,12 +15,15 @@ from perfkit.schedule.locality import Locality, is_long, lanes
 from perfkit.schedule.seeds import Seed
 from perfkit.schedule.state import State
 from perfkit.schedule.steps import Steps
-from perfkit.schedule.transforms import Parallelize, Vectorize
+from perfkit.schedule.transforms import Jam, Parallelize, Vectorize
 
 REGION = "region"
 
 LONG = 4096
 """Iterations of single statements that are worth sharing among threads."""
+
+REGISTERS = 8
+"""Vectors that a tile of a product keeps; as many again hold operands."""
 
 ACCUMULATORS = 4
 """Vectors of partial results that a reduction keeps, to hide the latency of an addition."""
@@ -49,8 +52,22 @@ def marked(state: State, analysis: Analysis, machine: Machine) -> Seed:
             if not is_long(steps.dependences.polyhedra, loop, parts * width):
                 continue
             if steps.attempt(Vectorize(loop.name, parts * width)):
+                if product:
+                    _jam_rows(steps, loop.name, REGISTERS // parts)
                 break
     return Seed(REGION, steps.done, steps.state)
+
+
+def _jam_rows(steps: Steps, columns: str, rows: int) -> None:
+    """Take several rows of a product at once: each vector that is loaded serves them all."""
+    for loop in loops(steps.tree):
+        inner = loop.body
+        if isinstance(inner, Loop) and inner.name == columns and not loop.mark("parallel"):
+            while rows > 1 and not is_long(steps.dependences.polyhedra, loop, rows):
+                rows //= 2
+            if rows > 1:
+                steps.attempt(Jam(loop.name, rows))
+            return
 
 
 def _gathers(locality: Locality, loop: str) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
+from perfkit.codegen.mathematics import definitions
 from perfkit.codegen.nodes import Bound, Instance, Lanes, Register
 from perfkit.codegen.promote import Place
 from perfkit.errors import InternalError
@@ -114,8 +115,13 @@ class Helpers:
             f"({vector})((m_ & ({mask})a_) | (~m_ & ({mask})b_)); }})",
         )
 
-    def mathematics(self, function: str, dtype: str, count: int) -> None:
-        """Declare that a function of the C library has vector forms (glibc's libmvec)."""
+    def mathematics(self, function: str, dtype: str, count: int) -> str:
+        """The name of a form of a function that vectorises: ours, or glibc's of libmvec."""
+        own = definitions(function, dtype)
+        if own is not None:
+            for text in own:
+                self.need(text, text)
+            return f"perfkit_{function}f"
         name, c = function + ("f" if dtype == "float32" else ""), C_TYPES[dtype]
         arguments = ", ".join([c] * count)
         self.need(
@@ -125,6 +131,7 @@ class Helpers:
             "#pragma omp declare simd notinbranch\n"
             f"extern {c} {name}({arguments}) __attribute__((const));\n#endif\n#endif",
         )
+        return name
 
     def floor_mod(self, dtype: str) -> str:
         c = C_TYPES[dtype]
@@ -305,7 +312,7 @@ class Writer:
         if name == "abs":
             name = "fabs"
         if self.helpers.vector_math and name in _VECTOR_MATH:
-            self.helpers.mathematics(name, call.dtype, len(call.args))
+            return self.helpers.mathematics(name, call.dtype, len(call.args))
         return name + ("f" if call.dtype == "float32" else "")
 
 

@@ -214,6 +214,11 @@ def _cast(args: Sequence[Operand], dtype: str, options: Mapping[str, Any]) -> Ex
     return convert(args[0], dtype)
 
 
+def _multiply_add(args: Sequence[Operand], dtype: str, options: Mapping[str, Any]) -> Expr:
+    a, b, c = (convert(x, _floating(dtype)) for x in args)
+    return Binary(dtype, "add", Binary(dtype, "mul", a, b), c)
+
+
 def _square(args: Sequence[Operand], dtype: str, options: Mapping[str, Any]) -> Expr:
     return _power((args[0], 2), dtype, {})
 
@@ -236,7 +241,7 @@ RULES: Mapping[str, Rule] = {
     "bitwise_not": _invert, "logical_not": _not, "pow": _power, "square": _square,
     "reciprocal": _one_over(None), "rsqrt": _one_over(_call("sqrt")),
     "sigmoid": _one_over(_one_plus_exp_minus),
-    "where": _where, "convert_element_type": _cast, "_to_copy": _cast,
+    "where": _where, "fma": _multiply_add, "convert_element_type": _cast, "_to_copy": _cast,
 }  # fmt: skip
 """Rules by the operator's name without overload."""
 

@@ -164,6 +164,70 @@ def test_no_compiler_leaves_all_to_inductor(
     assert "no C compiler" in caplog.text
 
 
+def warnings_of(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [r.getMessage() for r in caplog.records if "left to Inductor" in r.getMessage()]
+
+
+def plain(function: Any) -> Any:
+    """Compiled by default options."""
+    return torch.compile(function, backend=backend.perfkit)
+
+
+BAD: dict[str, tuple[Any, Any, str]] = {
+    "bfloat16": (lambda x: torch.softmax(x, -1) * 2, randn(4, 8).bfloat16(), "on bfloat16"),
+    "half": (lambda x: torch.softmax(x, -1) * 2, randn(4, 8).half(), "on float16"),
+    "complex": (lambda x: x * 2 + x.sum(), torch.complex(randn(4, 8), randn(4, 8)), "complex64"),
+    "empty": (lambda x: torch.cumsum(x * 2, 0), randn(4, 0), "without elements"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_what_tensors_keep_out_is_told_once(
+    name: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    function, x, reason = BAD[name]
+    found, wanted = plain(function)(x), function(x)
+    torch.testing.assert_close(found, wanted, rtol=2e-2, atol=2e-2)
+    (warning,) = warnings_of(caplog)
+    assert reason in warning
+
+
+def test_training_warns_once(caplog: pytest.LogCaptureFixture) -> None:
+    x = randn(4, 8).bfloat16().requires_grad_()
+    plain(lambda x: torch.softmax(torch.tanh(x), -1) * 2)(x).float().sum().backward()
+    assert len(warnings_of(caplog)) == 1
+
+
+def test_sizes_that_depend_on_data(caplog: pytest.LogCaptureFixture) -> None:
+    def positive(x: Any) -> Any:
+        return torch.cumsum(x[x > 0] * 2, 0)
+
+    x = randn(40)
+    with torch._dynamo.config.patch(capture_dynamic_output_shape_ops=True):
+        torch.testing.assert_close(plain(positive)(x), positive(x))
+    assert "depends on data" in warnings_of(caplog)[0]
+
+
+def test_quantised_tensors_run() -> None:
+    x = torch.quantize_per_tensor(randn(4, 8), 0.1, 0, torch.qint8)
+    torch.testing.assert_close(plain(lambda x: x.dequantize() * 2)(x), x.dequantize() * 2)
+
+
+def test_operators_that_perfkit_does_not_know() -> None:
+    def mixed(x: Any) -> Any:
+        return torch.cumsum(x.sort(-1)[0], -1) + torch.linalg.inv(x @ x.t() + 9 * torch.eye(6))
+
+    x = randn(6, 6)
+    torch.testing.assert_close(compiled(mixed)(x), mixed(x))
+
+
+def test_max_autotune_measures() -> None:
+    report = backend.explain(gated_scan, randn(64, 512), mode="max-autotune-no-cudagraphs")
+    (region,) = (r for g in report.graphs for r in g.regions)
+    assert region.measured > 0 and region.measured_inductor > 0
+    assert region.kept == (region.measured_inductor >= region.measured * 1.02)
+
+
 def test_strict_raises_instead() -> None:
     program.load.cache_clear()
     with config.scope(cc="no-such-compiler"), pytest.raises(Exception, match="no C compiler"):

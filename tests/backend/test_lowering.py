@@ -49,6 +49,13 @@ def test_elementwise(name: str) -> None:
     compare(POINTWISE[name], X)
 
 
+def test_multiply_add_of_inductor() -> None:
+    # Inductor registers the operator when it is imported.
+    import torch._inductor.inductor_prims
+
+    compare(torch.ops.prims.fma.default, X, Y, X + 1)
+
+
 def test_nan_and_infinity_stay() -> None:
     x = torch.tensor([[float("nan"), float("inf"), -float("inf"), -0.0]])
     compare(lambda x: (torch.maximum(x, x.flip(1)), torch.relu(x), x.clamp(-1, 1)), x)
