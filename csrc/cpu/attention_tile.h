@@ -10,7 +10,7 @@
 
 #include <math.h>
 #include <string.h>
-#if PERFKIT_LANES > 4
+#if defined(__AVX__)
 #include <immintrin.h>
 #endif
 
@@ -49,9 +49,9 @@ PERFKIT_INLINE F splat(float x) {
 }
 // a > b ? a : b, so b where one is NaN; compilers compare and blend where one instruction does it.
 PERFKIT_INLINE F larger(F a, F b) {
-#if PERFKIT_LANES == 16
+#if PERFKIT_LANES == 16 && defined(__AVX512F__)
   return _mm512_max_ps(a, b);
-#elif PERFKIT_LANES == 8
+#elif PERFKIT_LANES == 8 && defined(__AVX__)
   return _mm256_max_ps(a, b);
 #else
   return a > b ? a : b;
