@@ -100,10 +100,18 @@ def element(name: str, tensor: Tensor, index: Index) -> Access:
 
 
 def fastest(expr: Expr, axes: Sequence[Axis]) -> int | None:
-    """The axis along which most operands lie one element after the other."""
+    """The axis along which most operands lie one element after the other.
+
+    Only the operands that move along the most axes count: one value per row says nothing.
+    """
+    names = frozenset(a.name for a in axes)
+    found = [e.access for e in walk(expr) if isinstance(e, Load)]
+    moving = [len(names & {n for i in a.indices for n in i.names()}) for a in found]
     votes = [0] * len(axes)
-    for load in (e for e in walk(expr) if isinstance(e, Load)):
-        last = load.access.indices[-1]
+    for access, count in zip(found, moving, strict=True):
+        if count < max(moving):
+            continue
+        last = access.indices[-1]
         for d, axis in enumerate(axes):
             votes[d] += last.coefficient(axis.name) in (1, -1)
     best = max(range(len(axes)), key=lambda d: (votes[d], d), default=None)

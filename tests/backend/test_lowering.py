@@ -163,6 +163,18 @@ def test_softmax_shares_its_rows() -> None:
     assert len(outer) == 1
 
 
+def test_values_per_row_do_not_turn_a_row_around() -> None:
+    a, b = randn(40), randn(40)
+
+    def rows(x: Any, a: Any, b: Any) -> Any:
+        return torch.exp(x * a[:, None] + b[:, None]).sum(-1)
+
+    scop, _ = fx_loops.lower(compare(rows, randn(40, 8), a, b).graph)
+    stored = next(s for s in scop.statements if len(s.iterators) == 2)
+    assert [i.names() for i in stored.write.indices] == [{n} for n in stored.iterators]
+    assert scop.by_name()[stored.name].iterators[-1].endswith("_1")
+
+
 def test_text_and_back() -> None:
     region = region_of(lambda x: torch.cat([x.cumsum(0), x[1:] * 2]), X)
     text = fx_graph.dumps(region.graph)
