@@ -104,10 +104,13 @@ def _decide(
     ) -> RegionReport:
         return RegionReport(kind, operators, kept, reason, schedule, ours, theirs, *measured)
 
-    promising = theirs > MARGIN * ours and theirs - ours > SAVED
     if not options.keep and measure is None:
-        if not promising:
+        if not _promising(ours, theirs):
             return Decision(report(False, "not clearly faster by prediction"))
+        # Worth lowering: now it is known how often the loops go through memory.
+        ours = pricing.region_seconds(graph, spec.threads, fx_loops.swept(graph))
+        if not _promising(ours, theirs):
+            return Decision(report(False, "not clearly faster: its loops do not share their data"))
         if kind == "stencil" and not fx_loops.tiled(graph):
             return Decision(report(False, "too few steps, or too small, for overlapped tiles"))
     packed = spec.pack()
@@ -123,6 +126,10 @@ def _decide(
     if times[1] < times[0] * pricing.CLEAR:
         return Decision(report(False, "measured: not faster", made.schedule, times))
     return Decision(report(True, "measured to be faster", made.schedule, times), packed)
+
+
+def _promising(ours: float, theirs: float) -> bool:
+    return theirs > MARGIN * ours and theirs - ours > SAVED
 
 
 __all__ = ["Decision", "Measure", "decide"]

@@ -7,10 +7,12 @@ scans and products are calls of aten. Rates are per thread, of a server core of 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from math import prod
 
 from perfkit.frontends import fx_accumulate, fx_pointwise
 from perfkit.frontends.fx_graph import Graph, Node, Tensor, hinted
+from perfkit.frontends.fx_storage import Stored
 from perfkit.ir.expr import FLOATS, ITEMSIZE
 from perfkit.runtime.machine import Machine
 
@@ -76,14 +78,27 @@ def _bytes(tensor: Tensor, graph: Graph) -> float:
     return elements(tensor, graph) * ITEMSIZE[tensor.dtype]
 
 
+def _stored_bytes(array: Stored, graph: Graph) -> float:
+    return float(prod(hinted(n, graph.hints) for n in array.extents) * ITEMSIZE[array.dtype])
+
+
 def _result(node: Node) -> Tensor:
     return node.result if isinstance(node.result, Tensor) else node.result[0]
 
 
-def region_seconds(graph: Graph, threads: int) -> float:
-    """One kernel: every input read once, every output written once, all else in caches."""
-    moved = sum(_bytes(t, graph) for _, t in graph.inputs)
-    moved += sum(_bytes(graph.tensor(n), graph) for n in graph.outputs)
+def region_seconds(graph: Graph, threads: int, nests: Sequence[Sequence[Stored]] = ()) -> float:
+    """One kernel whose ``nests`` go through these arrays, the repeated ones again.
+
+    Where nothing is known of them, or they are no more than Inductor's kernels, which repeat as
+    much: every input read once, every output written once, all else in caches.
+    """
+    swept = [sum(_stored_bytes(a, graph) for a in nest) for nest in nests]
+    heavy = [size for size in swept if size > max(swept) / 4]
+    if len(heavy) <= len(_stored(graph)):
+        moved = sum(_bytes(t, graph) for _, t in graph.inputs)
+        moved += sum(_bytes(graph.tensor(n), graph) for n in graph.outputs)
+    else:
+        moved = sum(swept)
     work = sum(_work(n, graph, ours=True) for n in graph.nodes)
     fresh = sum(_fresh(graph.tensor(n), graph, OUR_FRESH) for n in graph.outputs)
     return CALL + fresh + (max(moved / _rate(moved), work) + 0.3 * work) / threads

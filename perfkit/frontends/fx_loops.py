@@ -23,7 +23,7 @@ from perfkit.frontends.fx_index import HANDLERS, Index, Lazy, broadcast
 from perfkit.frontends.fx_pointwise import RULES, Unsuited, cost
 from perfkit.frontends.fx_stages import emit, fuse, index_value
 from perfkit.frontends.fx_stencil import tiles
-from perfkit.frontends.fx_storage import Storage
+from perfkit.frontends.fx_storage import Storage, Stored
 from perfkit.frontends.syntax import Declare, Name, Number, Operation, Region, Stmt, Variable
 from perfkit.ir.affine import Affine
 from perfkit.ir.expr import DTYPES, Expr
@@ -50,6 +50,26 @@ def tiled(graph: Graph) -> bool:
     """Whether the region is a chain of stencil steps that runs as overlapped tiles."""
     lowering = _lowered(graph)
     return tiles(lowering.stages, lowering.arrays, Location("<graph>")) is not None
+
+
+def swept(graph: Graph) -> list[list[Stored]]:
+    """The arrays that each nest of the lowering goes through.
+
+    What only one nest uses never leaves the caches, nor does anything in tiles of a stencil; the
+    inputs and outputs alone remain then.
+    """
+    lowering = _lowered(graph)
+    arrays = lowering.arrays
+    if tiles(lowering.stages, arrays, Location("<graph>")) is not None:
+        return [[a for a in arrays.values() if not a.local]]
+    nests = [
+        {a.array for stage in group.stages for a in stage.accesses()}
+        for group in fuse(lowering.stages)
+    ]
+    users = Counter(name for nest in nests for name in nest)
+    return [
+        [arrays[n] for n in sorted(nest) if not arrays[n].local or users[n] > 1] for nest in nests
+    ]
 
 
 def _lowered(graph: Graph) -> Lowering:
@@ -230,4 +250,4 @@ def _repeats(small: tuple[Affine, ...], large: tuple[Affine, ...]) -> bool:
     )
 
 
-__all__ = ["lower", "signature", "tiled"]
+__all__ = ["lower", "signature", "swept", "tiled"]

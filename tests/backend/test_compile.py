@@ -65,6 +65,15 @@ def test_by_default_only_what_pays_is_kept() -> None:
     assert [r.kind for g in report.graphs for r in g.regions if r.kept] == ["product"]
 
 
+def test_loops_that_go_through_memory_again_are_left() -> None:
+    """Inductor's scaled log_softmax asks one question of the whole tensor, which parts the rows."""
+    x = randn(2048, 2048)
+    report = backend.explain(lambda x: torch.log_softmax(x * 0.7, -1), x)
+    assert not any(r.kept for g in report.graphs for r in g.regions)
+    report = backend.explain(lambda x: torch.softmax(x, -1), x)
+    assert any(r.kept for g in report.graphs for r in g.regions)
+
+
 def test_two_sizes_cost_one_more_compilation() -> None:
     fast = compiled(gated_scan)
     counters = torch._dynamo.utils.counters
