@@ -52,7 +52,7 @@ def mark_sums(nodes: tuple[Node, ...], scop: Scop) -> tuple[Node, ...]:
         if isinstance(node, Instance):
             return node
         changed = replace(node, body=tuple(map(visit, node.body)))
-        if isinstance(changed, For) and changed.width == 1:
+        if isinstance(changed, For):
             return replace(changed, in_order=_risky(changed, statements, floats))
         return changed
 
