@@ -188,6 +188,10 @@ class BlockWriter:
         for register in scope.registers:
             start = self._initial(register, registers)
             lines.append(f"{inner}{self._type(register)} {register.name}{start};")
+        for ahead in scope.ahead:
+            ends = (f"&{self.writer.element(a)}" for a in (ahead.first, ahead.second))
+            text = f"{self.helpers.prefetch()}({', '.join(ends)}, {ahead.start}, {ahead.stop});"
+            lines.append(inner + text)
         lines += self.lines(scope.body, registers.extended(scope.registers), depth)
         for register in scope.registers:
             lines += [f"{inner}{text}" for text in self._final(register, registers)]

@@ -84,6 +84,16 @@ class Helpers:
         """
         return f"{self.vector(dtype, lanes)}_u"
 
+    def prefetch(self) -> str:
+        """Asks for memory that will be written, at even distances; it need not exist."""
+        return self.need(
+            "perfkit_ahead",
+            "static inline void perfkit_ahead(const void *first, const void *second, int n, int "
+            "stop)\n{\n  const uintptr_t apart = (uintptr_t)second - (uintptr_t)first;\n"
+            "  for (; n < stop; ++n)\n    __builtin_prefetch((const void *)((uintptr_t)first + "
+            "(uintptr_t)n * apart), 1);\n}",
+        )
+
     def floor_divide(self) -> str:
         return self.need(
             "floor_div",

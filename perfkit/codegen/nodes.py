@@ -142,11 +142,28 @@ class Instance:
 
 
 @dataclass(frozen=True, slots=True)
+class Ahead:
+    """Elements that are about to be written: ``first + n * (second - first)`` in memory.
+
+    ``n`` goes from ``start`` to below ``stop``; the elements need not exist.
+    """
+
+    first: Access
+    second: Access
+    start: int
+    stop: int
+
+
+@dataclass(frozen=True, slots=True)
 class Scope:
-    """Registers that live around ``body``: loaded before it, stored after it."""
+    """Registers that live around ``body``: loaded before it, stored after it.
+
+    What stands in ``ahead`` is prefetched before the body.
+    """
 
     registers: tuple[Register, ...]
     body: tuple[Node, ...]
+    ahead: tuple[Ahead, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,6 +24,7 @@ from perfkit.codegen.memory import heap
 from perfkit.codegen.names import Names, safe_names
 from perfkit.codegen.nodes import Node
 from perfkit.codegen.parallel import Reducer, parallelize, settle
+from perfkit.codegen.prefetch import prefetch
 from perfkit.codegen.promote import Promoter
 from perfkit.codegen.target import Target
 from perfkit.codegen.vector import Expander
@@ -84,7 +85,7 @@ def loop_ast(
     scalars = {n: c.loop for n, c in short.items() if c.is_scalar and c.loop}
     nodes, inside = localize(nodes, scop, scalars, names)
     nodes = tuple(declare(n, buffers) for n in nodes)
-    nodes = Promoter(poly, scop, found, inside, names).promote(nodes)
+    nodes = prefetch(Promoter(poly, scop, found, inside, names).promote(nodes), scop)
     declared = inside | {a.name for arrays in buffers.values() for a in arrays}
     return scop, mark_sums(parallelize(nodes), scop), declared
 

@@ -83,6 +83,12 @@ static inline void perfkit_bind(int home) { (void)home; }
 typedef double f64x4 __attribute__((vector_size(32)));
 typedef double f64x4_u __attribute__((vector_size(32), aligned(8)));
 static inline int64_t min_int64(int64_t a, int64_t b) { return a < b ? a : b; }
+static inline void perfkit_ahead(const void *first, const void *second, int n, int stop)
+{
+  const uintptr_t apart = (uintptr_t)second - (uintptr_t)first;
+  for (; n < stop; ++n)
+    __builtin_prefetch((const void *)((uintptr_t)first + (uintptr_t)n * apart), 1);
+}
 
 static int64_t gemm_kernel(int64_t ni, int64_t nj, int64_t A_0, int64_t nk, int64_t B_0, int64_t B_1, double alpha, double beta, double (*restrict C)[nj], const double (*restrict A)[nk], const double (*restrict B)[B_1])
 {
@@ -171,6 +177,8 @@ static int64_t gemm_kernel(int64_t ni, int64_t nj, int64_t A_0, int64_t nk, int6
                     f64x4 C_10 = *(const f64x4_u *)&C[i_2 + 4][j_2 + 4];
                     f64x4 C_11 = *(const f64x4_u *)&C[i_2 + 5][j_2];
                     f64x4 C_12 = *(const f64x4_u *)&C[i_2 + 5][j_2 + 4];
+                    perfkit_ahead(&C[i_2][j_2], &C[i_2 + 1][j_2], 6, 12);
+                    perfkit_ahead(&C[i_2][j_2 + 4], &C[i_2 + 1][j_2 + 4], 6, 12);
                     for (int64_t k = 256 * k_t; k <= min_int64(nk - 1, 256 * k_t + 255); ++k) {
                       /* S1: C[i, j] += alpha * A[i, k] * B[k, j] */
                       const double A_pack_t1 = A_pack[i_2 - 48 * i_2_t][k - 256 * k_t];
