@@ -22,6 +22,10 @@ from perfkit import _cpu
 from perfkit.runtime.machine import Machine
 from perfkit.runtime.measure import machine_lock
 
+SETTINGS = (
+    "dtype", "direction", "length", "heads", "dim", "ranks", "training", "frames", "positions",
+    "attend", "batch", "rate",
+)  # fmt: skip
 RATES = (0.25e9, 0.5e9, 1e9, 2e9, 4e9)
 
 
@@ -42,7 +46,9 @@ def part_a(given: argparse.Namespace) -> dict[str, Any]:
     for dtype in given.dtypes.split(","):
         for dim in given.dims:
             for length in given.lengths:
-                for row in alone.measure(dtype, length, dim, given.heads, given.rounds):
+                for row in alone.measure(
+                    dtype, length, dim, given.heads, given.rounds, given.directions
+                ):
                     rows.append(row)
                     sys.stdout.write(alone.line(row))
                     sys.stdout.flush()
@@ -63,7 +69,8 @@ def part_b(given: argparse.Namespace) -> dict[str, Any]:
     """Switch + attention + switch; milliseconds."""
     rows = []
     for world in given.ranks:
-        for training in (False, True):
+        for direction in given.directions:
+            training = direction == "backward"
             kind = "forward and backward" if training else "forward"
             for size in fused.SIZES:
                 found = fused.run_compare(world, size, given.rounds, training)
@@ -100,6 +107,18 @@ def part_c(given: argparse.Namespace) -> dict[str, Any]:
     return {"links (emulated)": rows}
 
 
+def merged(old: Any, new: Any) -> Any:
+    """Results of an earlier run with those of this one, which replace the same sizes."""
+    if isinstance(new, dict):
+        rows = merged(old["rows"], new["rows"])
+        return {**new, "rows": rows, "geomeans": alone.geomeans([alone.Row(**r) for r in rows])}
+    return [*new, *(row for row in old if not any(_same(row, again) for again in new))]
+
+
+def _same(row: dict[str, Any], other: dict[str, Any]) -> bool:
+    return all(row.get(name) == other.get(name) for name in SETTINGS)
+
+
 PARTS = {"a": part_a, "b": part_b, "c": part_c}
 
 
@@ -109,6 +128,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--lengths", type=numbers, default=alone.LENGTHS, help="512,1024,...")
     parser.add_argument("--dims", type=numbers, default=alone.DIMS, help="32,64,...")
     parser.add_argument("--dtypes", default="fp32,bf16")
+    parser.add_argument(
+        "--directions", type=lambda text: tuple(text.split(",")), default=alone.DIRECTIONS,
+        help="forward,backward; in part b, backward is both passes",
+    )  # fmt: skip
     parser.add_argument("--heads", type=int, default=8)
     parser.add_argument("--ranks", type=numbers, default=(2, 4), help="of parts b and c")
     parser.add_argument("--rounds", type=int, default=11)
@@ -118,8 +141,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if min(given.rounds, given.heads, given.threads, *given.ranks) < 1:
         parser.error("rounds, heads, threads and ranks must be at least 1")
     unknown = set(given.dtypes.split(",")) - set(alone.DTYPES)
+    unknown |= set(given.directions) - set(alone.DIRECTIONS)
     if unknown:
-        parser.error(f"unknown element types: {', '.join(sorted(unknown))}")
+        parser.error(f"unknown element types or directions: {', '.join(sorted(unknown))}")
     with machine_lock():
         found = PARTS[given.part](given)
     if given.json:
@@ -131,7 +155,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             "perfkit": perfkit.__version__,
         }
         for name, value in found.items():
-            report[name] = value + report.get(name, []) if isinstance(value, list) else value
+            report[name] = merged(report[name], value) if name in report else value
         given.json.write_text(json.dumps(report, indent=1) + "\n")
     return 0
 

@@ -15,7 +15,7 @@ from torch import fx
 from torch._inductor import config as inductor_config
 from torch._inductor.compile_fx import compile_fx
 
-from perfkit.backend import eager, measure, options, passes, program
+from perfkit.backend import eager, measure, options, passes, program, switches
 from perfkit.backend.report import Report
 
 
@@ -46,6 +46,7 @@ def compile_graph(
     model: fx.GraphModule, inputs: Sequence[Any], chosen: options.Options, report: Report
 ) -> Callable[..., Any]:
     """Compile one graph, and tell ``report`` what was done."""
+    model = switches.fuse(model, inputs, chosen, report)
     timer = measure.against_inductor if chosen.measure else None
     own = passes.Regions(replace(chosen, inductor={}), report, timer)
     if chosen.fallback == "eager":

@@ -46,19 +46,18 @@ class GraphReport:
 
 @dataclass
 class Report:
-    """All graphs of one compilation."""
+    """All graphs of one compilation, and what became of switches around attention."""
 
     graphs: list[GraphReport] = field(default_factory=list)
     warned: bool = False
+    switches: list[RegionReport] = field(default_factory=list)
 
     def __str__(self) -> str:
-        lines = []
+        lines = _counted(self.switches)
         for k, graph in enumerate(self.graphs):
             kept = [r for r in graph.regions if r.kept]
             lines.append(f"graph {k}: {graph.nodes} operators, {len(kept)} perfkit regions")
-            # Layers repeat: what reads the same is told once.
-            for text, times in Counter(_text(r) for r in graph.regions).items():
-                lines.append(f"{text}\n      {times} of these" if times > 1 else text)
+            lines += _counted(graph.regions)
             if graph.left:
                 most = sorted(graph.left.items(), key=lambda p: (-p[1], p[0]))
                 lines.append(
@@ -67,6 +66,12 @@ class Report:
             for why, times in sorted(graph.unsuited.items()):
                 lines.append(f"  {times} operators {why}")
         return "\n".join(lines) or "no graph was compiled"
+
+
+def _counted(regions: list[RegionReport]) -> list[str]:
+    """Layers repeat: what reads the same is told once."""
+    found = Counter(map(_text, regions)).items()
+    return [f"{text}\n      {times} of these" if times > 1 else text for text, times in found]
 
 
 def _text(region: RegionReport) -> str:

@@ -140,7 +140,11 @@ class Host:
             counts.append(f"{g.variable}_count")
         spec = kernel.spec
         arguments = ", ".join([*(text.safe(a.name) for a in spec.arguments), "INDEX"])
-        options = f"num_warps={spec.warps}, num_stages={spec.stages}"
+        stages = str(spec.stages)
+        if spec.half_of:
+            narrow = f"{text.safe(spec.half_of)}.element_size() < 4"
+            stages = f"{spec.half_stages} if {narrow} else {stages}"
+        options = f"num_warps={spec.warps}, num_stages={stages}"
         options += f", enable_fp_fusion={spec.fp_fusion}"
         call = f"{spec.name}[({' * '.join(counts) or '1'},)]({arguments}, {options})"
         if not counts:

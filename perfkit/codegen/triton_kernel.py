@@ -7,7 +7,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from perfkit.analysis.reductions import Reduction
 from perfkit.codegen import triton_text as text
@@ -23,6 +23,10 @@ from perfkit.ir.affine import Affine
 from perfkit.ir.expr import ITEMSIZE, AffineValue, Load, loads, walk
 from perfkit.runtime.triton_module import Argument, KernelSpec
 from perfkit.schedule.gpu import default_warps
+
+SCALAR_STAGES = 2
+"""Of a product without tensor cores, as in IEEE single precision: its arithmetic takes longest, and
+with three of them ptxas spills in tiles of 32 x 64 x 32 although it has registers left."""
 
 GROUP = 8
 """Rows of tiles whose programs are numbered column by column."""
@@ -80,9 +84,22 @@ class KernelWriter:
             stages=3 if self.has_dot else 2,
             fp_fusion=self.fp != "strict",
         )
+        given = frozenset(a.name for a in spec.arguments if a.kind == "array")
+        operand = self._single_operand(given)
+        if operand:
+            half = {"half_of": operand, "half_stages": spec.stages}
+            spec = replace(spec, stages=SCALAR_STAGES, **half)
         comment = tuple(f"{n}: {source_of(p)}" for n, p in self.space.placed.items())
         text = "\n".join([*_head(spec), *self.lines]) + "\n"
         return Kernel(spec, text, grid, comment)
+
+    def _single_operand(self, arrays: frozenset[str]) -> str:
+        """Of ``arrays``, one that a product of matrices in single precision reads; else ""."""
+        for p in self.space.placed.values():
+            if self.statements.dot(p) and p.statement.value.dtype == "float32":
+                read = [a.array for a in loads(p.statement.value)]
+                return next((n for n in read if n in arrays), "")
+        return ""
 
     def _warps(self) -> int:
         """As marked, or by the largest tensor."""

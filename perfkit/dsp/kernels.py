@@ -13,7 +13,7 @@ rank, packing included): collectives 0.14 to 0.35 GB/s, the heap 1.1 to 2.3 GB/s
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -86,6 +86,21 @@ def fused_seconds(
         moved = sum(trace.values[v].bytes for v in (*call.inputs, *call.outputs))
         total += transfer(moved / ranks * (1 - 1 / ranks), 2 * (ranks - 1), heap)
     return total
+
+
+def segment_prices(
+    sent: Sequence[float], ranks: int, link: Link = COLLECTIVES, heap: Link = HEAP
+) -> Prices:
+    """Switches around one attention, each of which moves so many bytes out of a rank.
+
+    The same bytes travel by collectives, one switch after the other, or inside the attention.
+    """
+    seconds: dict[str, float | None] = {
+        "plain": sum(transfer(b, ranks - 1, link) for b in sent),
+        "fused": transfer(sum(sent), 2 * (ranks - 1), heap),
+    }
+    chosen = min(seconds, key=lambda way: seconds[way] or 0.0)
+    return Prices(seconds, chosen, "the cheapest")
 
 
 def _sent(decision: Decision, ranks: int) -> Iterator[float]:

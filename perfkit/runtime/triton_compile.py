@@ -17,6 +17,7 @@ from types import ModuleType
 from typing import Any
 
 from perfkit.errors import BuildError
+from perfkit.runtime.tensors import HALF
 from perfkit.runtime.triton_module import KernelSpec, TritonSource
 
 _TYPES = {
@@ -96,6 +97,7 @@ def _compile(
         if argument.kind == "array" or argument.name in even:
             attributes[(k,)] = [["tt.divisibility", 16]]
     signature["INDEX"] = "constexpr"
+    half = spec.half_of and storage.get("float32") in HALF
     compiled = triton.compile(
         ASTSource(
             fn=function, signature=signature, constexprs={(len(spec.arguments),): tl.int32},
@@ -103,7 +105,7 @@ def _compile(
         ),
         target=GPUTarget("cuda", capability, 32),
         options={
-            "num_warps": spec.warps, "num_stages": spec.stages,
+            "num_warps": spec.warps, "num_stages": spec.half_stages if half else spec.stages,
             "enable_fp_fusion": spec.fp_fusion,
         },
     )  # fmt: skip

@@ -23,7 +23,9 @@ class Argument:
 class KernelSpec:
     """The interface of one kernel; after ``arguments`` comes the index type ``INDEX``.
 
-    ``fp_fusion``: whether multiplications and additions may become fused ones.
+    ``fp_fusion``: whether multiplications and additions may become fused ones. ``stages`` are those
+    of its loops; where the array ``half_of`` (float32 in the program) is half precision in memory,
+    there are ``half_stages`` of them.
     """
 
     name: str
@@ -31,6 +33,8 @@ class KernelSpec:
     warps: int
     stages: int
     fp_fusion: bool
+    half_of: str = ""
+    half_stages: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,6 +25,17 @@ def test_a_small_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert "geomean bf16 backward" in capsys.readouterr().out
 
 
+def test_a_second_run_replaces_the_same_sizes_only(tmp_path: Path) -> None:
+    report = tmp_path / "rows.json"
+    common = ["--lengths", "64", "--heads", "1", "--rounds", "1", "--dtypes", "fp32"]
+    common += ["--directions", "forward", "--threads", "1", "--json", str(report)]
+    for dims in ("16,24", "24,32"):
+        assert command.main([*common, "--dims", dims]) == 0
+    found = json.loads(report.read_text())["alone"]
+    assert sorted(row["dim"] for row in found["rows"]) == [16, 24, 32]
+    assert list(found["geomeans"]) == ["fp32 forward"]
+
+
 def test_a_wrong_result_is_not_timed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(alone, "theirs", lambda q, k, v: alone.ours(q, k, v) * 1.01)
     with pytest.raises(RuntimeError, match="differs"):
@@ -42,7 +53,10 @@ def test_switch_attention_switch_in_five_ways_and_over_a_link() -> None:
     assert none == 0 and rate == 1e5 and link == pytest.approx(0.01536) and spent > link
 
 
-@pytest.mark.parametrize("arguments", [["--rounds", "0"], ["--dtypes", "fp8"], ["--ranks", "0"]])
+@pytest.mark.parametrize(
+    "arguments",
+    [["--rounds", "0"], ["--dtypes", "fp8"], ["--ranks", "0"], ["--directions", "sideways"]],
+)
 def test_bad_arguments_are_refused(arguments: list[str]) -> None:
     with pytest.raises(SystemExit):
         command.main(arguments)
