@@ -71,17 +71,26 @@ def _step(
     leaves: list[Tensor],
     names: tuple[str, ...],
 ) -> Step:
-    """One run; training goes back from the mean of the squares, and gives the gradients."""
+    """One run; training goes back from fixed random weights of the results, and gives gradients.
+
+    A loss of the results alone would not do: the mean of the squares of what a normalization made
+    is a constant, and its gradients are nothing but rounding.
+    """
     named = {"names": names} if names else {}
+    weights: list[Tensor] = []
 
     def forward() -> list[Tensor]:
         with torch.no_grad():
             return _tensors(function(*arguments, **named))
 
     def training() -> list[Tensor]:
-        outputs = [t for t in _tensors(function(*arguments, **named)) if t.is_floating_point()]
-        loss = torch.stack([(t * t).mean() for t in outputs]).sum()
-        found = torch.autograd.grad(loss, leaves, allow_unused=True)
+        outputs = [t for t in _tensors(function(*arguments, **named)) if t.requires_grad]
+        if not weights:
+            generator = torch.Generator().manual_seed(1)
+            # Every element type has these numbers exactly.
+            drawn = (torch.randn(t.shape, generator=generator).bfloat16() for t in outputs)
+            weights.extend(w.to(t.dtype) for w, t in zip(drawn, outputs, strict=True))
+        found = torch.autograd.grad(outputs, leaves, weights, allow_unused=True)
         return [g for g in found if g is not None]
 
     return forward if direction == "forward" else training

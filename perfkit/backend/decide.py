@@ -27,7 +27,7 @@ from perfkit.errors import CompilerNotFound, PerfkitError
 from perfkit.frontends import fx_graph, fx_loops
 from perfkit.frontends.fx_graph import Graph
 
-MARGIN = 1.5
+MARGIN = 1.4
 """How many times faster a region must be predicted to be, without measuring."""
 
 SAVED = 2e-5

@@ -58,7 +58,7 @@ OUR_FRESH = 5e-11
 LARGE = 1 << 25
 """Bytes from which the allocator always takes new pages (glibc's largest threshold)."""
 
-COUNTED = 3e-9
+COUNTED = 6e-10
 """Seconds per element to turn 64-bit integers into floats, which has no lanes before AVX-512."""
 
 CLEAR = 1.02

@@ -23,12 +23,17 @@ from perfkit.ir.expr import DTYPES
 LARGEST = 64
 """Operators of a region that compute; more make kernels slow to compile."""
 
+LARGEST_CHAIN = 256
+"""The same around a stencil, whose steps become one statement each: a chain that is cut goes
+through memory once more."""
+
 SMALL_PRODUCT = 64
 """Rows, columns and inner length up to which a batched product is better fused than called."""
 
 SCANS = ("cumsum", "cumprod")
 ACCUMULATING = (
-    *SCANS, "sum", "mean", "amax", "amin", "var_mean", "var", "split", "split_with_sizes", "unbind",
+    *SCANS, "sum", "mean", "amax", "amin", "any", "var_mean", "var", "split", "split_with_sizes",
+    "unbind",
 )  # fmt: skip
 PRODUCTS = ("bmm", "baddbmm")
 VIEWS = frozenset(
@@ -37,7 +42,7 @@ VIEWS = frozenset(
 )  # fmt: skip
 """Operators that cost Inductor nothing; a region neither starts nor ends with one."""
 
-FUSING = frozenset({*fx_pointwise.RULES, *fx_index.HANDLERS, "sum", "mean", "amax", "amin"})
+FUSING = frozenset({*fx_pointwise.RULES, *fx_index.HANDLERS, "sum", "mean", "amax", "amin", "any"})
 """Operators that Inductor computes in the loops of their operands."""
 
 LOWERED = frozenset(
@@ -188,7 +193,8 @@ def find(graph: fx.Graph, every: bool = False) -> list[Candidate]:
     for kind, anchor in anchors(graph, every):
         if anchor in taken:
             continue
-        nodes = _grow(anchor, position, taken)
+        room = LARGEST_CHAIN if kind == "stencil" else LARGEST
+        nodes = _grow(anchor, position, taken, room)
         nodes = _trimmed(nodes)
         if not nodes or (anchor not in nodes and kind != "stencil"):
             continue
@@ -198,10 +204,12 @@ def find(graph: fx.Graph, every: bool = False) -> list[Candidate]:
     return sorted(found, key=lambda c: position[c.nodes[0]])
 
 
-def _grow(anchor: fx.Node, position: dict[fx.Node, int], taken: set[fx.Node]) -> set[fx.Node]:
+def _grow(
+    anchor: fx.Node, position: dict[fx.Node, int], taken: set[fx.Node], room: int
+) -> set[fx.Node]:
+    """The region around an anchor, with up to ``room`` operators that compute."""
     region = {anchor}
     queue = [anchor]
-    room = LARGEST
     while queue:
         node = queue.pop(0)
         for near in (*node.users, *node.all_input_nodes):

@@ -186,6 +186,22 @@ def _sum(storage: Storage, node: Node, args: Any, options: Any) -> Lazy:
     return reduce(storage, x, dims, "add", _type(node), keep)
 
 
+def _any(storage: Storage, node: Node, args: Any, options: Any) -> Lazy:
+    """The largest of zeros and ones, in float32, whose maxima run in lanes."""
+    x: Lazy = args[0]
+    dims = _dims(_argument(args, options, 1, "dim", None), x.rank)
+    keep = bool(_argument(args, options, 2, "keepdim", False))
+    one, zero = Const("float32", 1.0), Const("float32", 0.0)
+
+    def number(index: Index) -> Expr:
+        # gcc finds lanes for this, not for the conversion of a boolean.
+        return Select("float32", convert(x.at(index), "bool"), one, zero)
+
+    seen = Lazy(x.shape, "float32", number, computed=True)
+    largest = reduce(storage, seen, dims, "max", "float32", keep)
+    return Lazy(largest.shape, "bool", lambda i: convert(largest.at(i), "bool"), computed=True)
+
+
 def _mean(storage: Storage, node: Node, args: Any, options: Any) -> Lazy:
     x: Lazy = args[0]
     dims = _dims(_argument(args, options, 1, "dim", None), x.rank)
@@ -383,7 +399,7 @@ def _added_matmul(storage: Storage, node: Node, args: Any, options: Any) -> Lazy
 Handler = Callable[[Storage, Node, Any, Any], Lazy | tuple[Lazy, ...]]
 
 HANDLERS: Mapping[str, Handler] = {
-    "sum": _sum, "mean": _mean, "amax": _extremum("max"), "amin": _extremum("min"),
+    "sum": _sum, "mean": _mean, "any": _any, "amax": _extremum("max"), "amin": _extremum("min"),
     "var_mean": _moments, "var": _variance,
     "split": _parts, "split_with_sizes": _parts, "unbind": _parts,
     "cumsum": _scan("add"), "cumprod": _scan("mul"),

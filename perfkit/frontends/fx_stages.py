@@ -2,7 +2,8 @@
 
 A stage may run inside another stage's outer loops when it reads there only what the same iteration
 of those loops has written: then intermediate arrays shrink to what one iteration needs (the code
-generator finds that). :func:`fuse` puts each stage into the last group of stages where that holds.
+generator finds that). :func:`fuse` puts each stage into the last group of stages where that holds;
+one that reads nothing of the group joins it when it goes through the same rows of an array.
 """
 
 from __future__ import annotations
@@ -96,12 +97,18 @@ class Stage:
 
 @dataclass
 class Group:
-    """Stages below common outer loops. ``placed`` tells, per array written in the group, which of
-    its dimensions each outer loop is."""
+    """Stages below common outer loops.
+
+    ``placed`` tells, per array written in the group, which of its dimensions each outer loop is;
+    ``walked`` the same of arrays that are only read. An array that is written but not placed is
+    in ``scattered``.
+    """
 
     axes: list[Axis]
     stages: list[Stage] = field(default_factory=list)
     placed: dict[str, list[int]] = field(default_factory=dict)
+    walked: dict[str, list[int]] = field(default_factory=dict)
+    scattered: set[str] = field(default_factory=set)
 
     @staticmethod
     def of(stage: Stage) -> Group:
@@ -122,11 +129,18 @@ class Group:
             parts.append(Part(inner, part.body).substitute(mapping))
         moved = replace(stage, parts=tuple(parts), shared=())
         self.stages.append(moved)
-        for part in parts:
-            for write in part.body:
-                dims = [_place(write.target, axis.name) for axis in self.axes]
-                if all(d is not None for d in dims):
-                    self.placed[write.target.array] = [d for d in dims if d is not None]
+        written = moved.writes()
+        for access in moved.accesses():
+            dims = [_place(access, axis.name) for axis in self.axes]
+            known = [d for d in dims if d is not None]
+            whole = len(known) == len(dims)
+            if access.array not in written:
+                if whole:
+                    self.walked[access.array] = known
+            elif whole and self.placed.get(access.array, known) == known:
+                self.placed[access.array] = known
+            else:
+                self.scattered.add(access.array)
 
     def cut(self, depth: int) -> None:
         """Keep only the first ``depth`` outer loops; the others return into the stages."""
@@ -137,15 +151,24 @@ class Group:
             for s in self.stages
         ]
         self.placed = {a: dims[:depth] for a, dims in self.placed.items()}
+        self.walked = {a: dims[:depth] for a, dims in self.walked.items()}
 
     def match(self, stage: Stage) -> list[str]:
         """Axes of the stage for as many of the outer loops as possible, from the outermost on."""
         found: list[str] = []
-        reads = [a for a in stage.accesses() if a.array in self.placed]
+        accesses = stage.accesses()
+        if any(a.array in self.scattered for a in accesses):
+            return []
+        places = self.placed
+        reads = [a for a in accesses if a.array in places]
+        if not reads:
+            # Nothing depends on the group; it may still share its data.
+            places = self.walked
+            reads = [a for a in accesses if a.array in places]
         if not reads:
             return []
         for k, axis in enumerate(self.axes):
-            indices = {a.indices[self.placed[a.array][k]] for a in reads}
+            indices = {a.indices[places[a.array][k]] for a in reads}
             if len(indices) != 1:
                 break
             (index,) = indices

@@ -96,6 +96,7 @@ COMBINES: dict[str, Callable[[Any], Any]] = {
     "layer-norm": lambda x: F.layer_norm(x, (6,)), "cumsum": lambda x: x.cumsum(-1),
     "cumsum-columns": lambda x: (x * 2).cumsum(0) + 1, "cumprod": lambda x: x.cumprod(-1),
     "integer-sum": lambda x: (x * 3).to(torch.int32).sum(1), "scan": lambda x: x.cumsum(0).sum(1),
+    "any": lambda x: (x > 2).any(-1), "any-of-floats": lambda x: torch.any(x * 0, 0, True),
     "logsumexp": lambda x: torch.logsumexp(x, -1), "norm": lambda x: (x * x).sum(-1).sqrt(),
 }  # fmt: skip
 
@@ -161,6 +162,13 @@ def test_softmax_shares_its_rows() -> None:
     scop, _ = fx_loops.lower(region.graph)
     outer = {s.iterators[0] for s in scop.statements}
     assert len(outer) == 1
+
+
+def test_what_goes_through_the_same_rows_shares_them() -> None:
+    """Neither sum reads what the other one makes."""
+    region = compare(lambda x: (x.sum(-1), (x * x).sum(-1)), randn(12, 9))
+    scop, _ = fx_loops.lower(region.graph)
+    assert len({s.iterators[0] for s in scop.statements}) == 1
 
 
 def test_values_per_row_do_not_turn_a_row_around() -> None:
