@@ -182,14 +182,14 @@ def _positions(given: Sequence[_Input], down: tuple[fx.Node, Groups] | None) -> 
     if given[0].switch is None:
         assert down is not None
         switch, groups = down
-        found = groups[int(switch.args[2])]  # type: ignore[arg-type]
+        found = groups[_dims(switch)[0]]
         if len(found) != 1 or found[0] >= len(given[0].lead):
             raise _Unsuited("the axis that is gathered again is not one of its own")
         return found[0]
     places = []
     for x in given:
         assert x.switch is not None
-        to_dim = int(x.switch.args[3])  # type: ignore[call-overload]
+        to_dim = _dims(x.switch)[1]
         if to_dim not in x.lead:
             raise _Unsuited("the axis that becomes sharded is not beside the attention")
         places.append(x.lead.index(to_dim))
@@ -237,7 +237,7 @@ def _input(node: fx.Node) -> _Input:
     if len(groups) < 3:
         raise _Unsuited("it has fewer than three dimensions")
     (rows,), (features,) = _alone(groups, -2), _alone(groups, -1)
-    if rows != at.args[2]:
+    if rows != _dims(at)[0]:
         raise _Unsuited("it attends along another axis than the one that was sharded")
     source = at.args[0]
     assert isinstance(source, fx.Node)
@@ -250,7 +250,7 @@ def _down(node: fx.Node) -> tuple[fx.Node, Groups] | None:
     dimensions are: the leading ones of the attention, its rows (-2) and features (-1).
     """
     value = _value(node)
-    groups: Groups = [(d,) for d in range(value.ndim - 2)] + [(-2,), (-1,)]
+    groups: Groups = [*((d,) for d in range(value.ndim - 2)), (-2,), (-1,)]
     sizes = {group[0]: n for group, n in zip(groups, value.shape, strict=True)}
     at = node
     while len(at.users) == 1:
@@ -279,7 +279,7 @@ def _output(
         members.append(tuple(range(start, start + len(group))))
         start += len(group)
     found = [tuple(b for a in g for b in (members[a] if a >= 0 else (a,))) for g in groups]
-    from_dim, to_dim = int(switch.args[2]), int(switch.args[3])  # type: ignore[arg-type,call-overload]
+    from_dim, to_dim = _dims(switch)
     if found[from_dim] != (positions,) or found[to_dim] != (-2,):
         if given[0].switch is None:
             raise _Unsuited("what is switched after it is not the axis that it attends along")
@@ -429,6 +429,14 @@ def _name(node: fx.Node) -> str:
 
 def _is_switch(node: fx.Node) -> bool:
     return _name(node) == _SWITCH and len(node.args) == 6 and not node.kwargs
+
+
+def _dims(switch: fx.Node) -> tuple[int, int]:
+    """From which dimension to which one it moves the sharding."""
+    found = switch.args[2:4]
+    if not all(isinstance(d, int) for d in found):
+        raise _Unsuited("a switch's dimensions are computed in the graph")
+    return int(str(found[0])), int(str(found[1]))
 
 
 def _is_view(node: fx.Node) -> bool:

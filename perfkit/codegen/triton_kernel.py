@@ -87,8 +87,9 @@ class KernelWriter:
         given = frozenset(a.name for a in spec.arguments if a.kind == "array")
         operand = self._single_operand(given)
         if operand:
-            half = {"half_of": operand, "half_stages": spec.stages}
-            spec = replace(spec, stages=SCALAR_STAGES, **half)
+            spec = replace(
+                spec, stages=SCALAR_STAGES, half_of=operand, half_stages=spec.stages
+            )
         comment = tuple(f"{n}: {source_of(p)}" for n, p in self.space.placed.items())
         text = "\n".join([*_head(spec), *self.lines]) + "\n"
         return Kernel(spec, text, grid, comment)

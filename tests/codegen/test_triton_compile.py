@@ -17,6 +17,7 @@ from bench.triton_compile import compiled
     [
         ("gemm", "", {}, "mma"),  # float64
         ("gemm", "float32", {}, "fma"),  # IEEE
+        ("2mm", "float32", {}, "fma"),
         ("gemm", "float32", {"float32": "bfloat16"}, "wgmma"),
         ("gemm", "float32", {"float32": "float16"}, "wgmma"),
         ("syr2k", "float32", {"float32": "bfloat16"}, "wgmma"),  # the sum of two products
