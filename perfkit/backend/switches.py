@@ -128,12 +128,11 @@ def _fused(graph: fx.Graph, node: fx.Node, keep: bool) -> RegionReport | None:
     down = _down(node)
     if all(x.switch is None for x in given) and down is None:
         return None
-    q, k, v = given
-    pull = q.switch is not None
+    pull = given[0].switch is not None
     if any((x.switch is not None) != pull for x in given):
         raise _Unsuited("of q, k and v only some are switched")
     _check(call, given)
-    first = q.switch if pull else down and down[0]
+    first = given[0].switch if pull else down and down[0]
     assert first is not None
     group, size = first.args[1], first.args[4]
     positions = _positions(given, down)
